@@ -1,0 +1,1 @@
+//! The writer: groups, commits, receipts.

@@ -1,0 +1,1 @@
+//! Storage under the ledger: the real one, and a simulated one for tests.

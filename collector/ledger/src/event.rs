@@ -1,0 +1,1 @@
+//! Events: kinds, drafts, and the JSON around a body.

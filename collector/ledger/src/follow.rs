@@ -1,0 +1,1 @@
+//! Reading a stream as it grows, up to its durable mark.

@@ -1,0 +1,1 @@
+//! Signed heads (C2SP checkpoint text).

@@ -1,0 +1,1 @@
+//! Checksums that turn a pattern into a finding: Luhn, IBAN mod 97.

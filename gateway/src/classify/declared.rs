@@ -1,0 +1,1 @@
+//! Labels a client declares (RFC 8941 list), and regions.

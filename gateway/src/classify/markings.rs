@@ -1,0 +1,1 @@
+//! Control markings: CUI banners, NOFORN, TLP.

@@ -1,0 +1,1 @@
+//! The patterns of personal data and secrets.

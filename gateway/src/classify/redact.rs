@@ -1,0 +1,1 @@
+//! Takes categories out of a call's texts.

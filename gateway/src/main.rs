@@ -1,0 +1,2 @@
+//! `cordon`: read the command, do it, say what failed.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The bundle: a tar read with limits, its Wasm, data and rules.

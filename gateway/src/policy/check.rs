@@ -1,0 +1,1 @@
+//! What the host checks of every decision before it believes it.

@@ -1,0 +1,1 @@
+//! The decision document (cordon.decision/1), typed.

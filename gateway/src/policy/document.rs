@@ -1,0 +1,1 @@
+//! Facts as the contract's JSON (cordon.facts/1).

@@ -1,0 +1,1 @@
+//! Does what a permit asks before bytes leave.

@@ -1,0 +1,1 @@
+//! Facts: one typed value, equal facts get equal decisions.

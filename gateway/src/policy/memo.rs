@@ -1,0 +1,1 @@
+//! Remembers decisions by facts, for their quarter hour.

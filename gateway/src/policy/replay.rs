@@ -1,0 +1,1 @@
+//! Runs facts documents and case files for the command line.

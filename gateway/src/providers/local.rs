@@ -1,0 +1,1 @@
+//! The local model as an upstream: outbound bytes in, OpenAI chat bytes out.

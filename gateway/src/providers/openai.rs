@@ -1,0 +1,1 @@
+//! OpenAI-compatible upstreams: request head and error bodies.

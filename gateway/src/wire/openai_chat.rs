@@ -1,0 +1,1 @@
+//! OpenAI chat completions: requests, answers, chunks and errors.
