@@ -103,7 +103,7 @@ unsound contains "schema" if not input.schema == "cordon.facts/1"
 
 unsound contains "digest" if digest == ""
 
-unsound contains "as_of" if not tables.today
+unsound contains "as_of" if not dated
 
 unsound contains "phase" if not input.phase in {"route", "response", "cache_hit"}
 
@@ -125,6 +125,23 @@ unsound contains "candidates.id" if {
 	count(ids) != count({id | some id in ids})
 }
 
+unsound contains "data.categories" if not sound_list(input.data.categories, "id")
+
+unsound contains "data.labels" if not sound_list(input.data.labels, "norm")
+
+# `2026-11-22T19:45Z`: dates are compared as text, so they must look like this.
+dated if {
+	count(input.as_of) == 17
+	parts := split(facts.day, "-")
+	[count(part) | some part in parts] == [4, 2, 2]
+}
+
+# A list of objects that each carry their name.
+sound_list(list, name) if {
+	is_array(list)
+	count([entry | some entry in list; not is_string(entry[name])]) == 0
+}
+
 ids := [candidate.id | some candidate in input.candidates]
 
 request_rules := [{"id": id, "missing": missing_of(refusals, id)} |
@@ -141,13 +158,13 @@ missing_of(entries, rule) := sort([path | some path in {path |
 
 # === What excludes one candidate
 
-exclusions contains entry if {
+exclusions[entry.candidate] contains entry if {
 	some name in active
 	some entry in packs[name].exclude
 	in_force(entry.rule)
 }
 
-exclusions contains {"candidate": candidate.id, "rule": rule, "missing": []} if {
+exclusions[candidate.id] contains {"rule": rule, "missing": []} if {
 	some rule in in_house_only
 	some candidate in input.candidates
 	not facts.in_house(candidate)
@@ -161,11 +178,37 @@ in_house_only contains entry.rule if {
 
 # === What permits one candidate
 
-permits contains entry if {
+permits[entry.candidate] contains entry if {
 	some name in active
 	some entry in packs[name].permit
 	in_force(entry.rule)
 }
+
+permitted_by[name] contains entry.candidate if {
+	some name in gates
+	some entry in packs[name].permit
+	in_force(entry.rule)
+}
+
+gates contains name if {
+	some name in active
+	packs[name].must_permit
+}
+
+# A candidate needs a permit at all, and one of each pack that says `must_permit`: a pack whose
+# rules fail to exclude what they should must not let it pass.
+baseless contains id if {
+	some id in ids
+	not permits[id]
+}
+
+baseless contains id if {
+	some id in ids
+	some name in gates
+	not granted(name, id)
+}
+
+granted(name, id) if id in permitted_by[name]
 
 # METADATA
 # title: No rule of the packs in force permits this upstream
@@ -176,18 +219,19 @@ permits contains entry if {
 #   severity: medium
 #   owner: platform
 #   waivable: false
-exclusions contains {"candidate": id, "rule": "CORDON-BASIS-01", "missing": []} if {
-	some id in ids
-	not id in permitted_ids
+reasons[id] contains "CORDON-BASIS-01" if {
+	some id in baseless
+	not exclusions[id]
 }
 
-permitted_ids contains entry.candidate if some entry in permits
-
-excluded_ids contains entry.candidate if some entry in exclusions
+reasons[id] contains entry.rule if {
+	some id, entries in exclusions
+	some entry in entries
+}
 
 # === The answer
 
-eligible := [id | some id in ids; not id in excluded_ids]
+eligible := [id | some id in ids; not reasons[id]]
 
 default effect := "deny"
 
@@ -231,58 +275,55 @@ default candidates := []
 candidates := [permitted(id, rank) |
 	some rank in [1, 2, 3]
 	some id in eligible
-	rank_of(id) == rank
+	ranks[id] == rank
 ] if {
 	not refused
 }
 
-rank_of(id) := max([entry.rank | some entry in permits; entry.candidate == id])
+ranks[id] := max([entry.rank | some entry in permits[id]]) if some id in eligible
 
 permitted(id, rank) := {
 	"id": id,
 	"rank": rank,
 	"basis": basis_of(id),
-	"mechanism": mechanisms_of(id)[0],
+	"mechanism": mechanisms[id][0],
 }
 
 permitted(id, rank) := {"id": id, "rank": rank, "basis": basis_of(id)} if {
-	count(mechanisms_of(id)) == 0
+	count(mechanisms[id]) == 0
 }
 
-basis_of(id) := sort([entry.rule | some entry in permits; entry.candidate == id])
+basis_of(id) := sort([entry.rule | some entry in permits[id]])
 
 # Where several packs name one, the first in order is told; `basis` names every rule.
-mechanisms_of(id) := sort([entry.mechanism | some entry in permits; entry.candidate == id])
+mechanisms[id] := sort([entry.mechanism | some entry in permits[id]]) if some id in eligible
 
-excluded := [{"id": id, "rules": reasons(id), "missing": lacks(id)} |
+# A candidate that only the request's rules keep out is told with those.
+excluded := [{"id": id, "rules": told(id), "missing": lacks(id)} |
 	some id in ids
 	left_out(id)
 ]
 
 left_out(_) if refused
 
-left_out(id) if id in excluded_ids
+left_out(id) if reasons[id]
 
-own_rules(id) := {entry.rule | some entry in exclusions; entry.candidate == id}
+told(id) := sort([rule | some rule in reasons[id]]) if reasons[id]
 
-# A candidate that only the request's rules keep out is told with those.
-reasons(id) := sort([rule | some rule in own_rules(id)]) if count(own_rules(id)) > 0
-
-reasons(id) := sort([rule | some rule in refusing]) if count(own_rules(id)) == 0
+told(id) := sort([rule | some rule in refusing]) if not reasons[id]
 
 lacks(id) := sort([path | some path in {path |
-	some entry in exclusions
-	entry.candidate == id
+	some entry in exclusions[id]
 	some path in entry.missing
 }]) if {
-	count(own_rules(id)) > 0
+	reasons[id]
 }
 
 lacks(id) := sort([path | some path in {path |
 	some entry in refusals
 	some path in entry.missing
 }]) if {
-	count(own_rules(id)) == 0
+	not reasons[id]
 }
 
 warnings contains warning if {

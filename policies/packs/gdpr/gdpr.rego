@@ -6,6 +6,9 @@ package cordon.packs.gdpr
 import data.cordon.facts
 import data.cordon.tables
 
+# No candidate without a permit of this pack, where it applies.
+must_permit if applies
+
 # === Whether it applies
 
 # Personal data, unless the people and the organisation are known to be outside the EEA
@@ -126,7 +129,7 @@ own contains candidate.id if {
 	candidate.provider_hq == input.caller.org.hq
 	candidate.region in {candidate.provider_hq, eea_region(candidate)}
 	not candidate.region == "unknown"
-	not candidate.id in within
+	not within[candidate.id]
 }
 
 eea_region(candidate) := candidate.region if tables.eea(candidate.region)
@@ -137,7 +140,7 @@ eea_region(candidate) := "unknown" if not tables.eea(candidate.region)
 adequate[candidate.id] := mechanism if {
 	applies
 	some candidate in input.candidates
-	not candidate.id in carried_without_transfer
+	not carried_without_transfer[candidate.id]
 	covered(candidate.provider_hq)
 	covered(candidate.region)
 	mechanism := mechanism_of(candidate)
@@ -160,7 +163,7 @@ carried_without_transfer := within | own
 clauses contains candidate.id if {
 	applies
 	some candidate in input.candidates
-	not candidate.id in carried_without_transfer
+	not carried_without_transfer[candidate.id]
 	not adequate[candidate.id]
 	"scc" in tables.fresh
 	is_string(candidate.region)
@@ -173,9 +176,9 @@ clauses contains candidate.id if {
 listed contains candidate.id if {
 	applies
 	some candidate in input.candidates
-	not candidate.id in carried_without_transfer
+	not carried_without_transfer[candidate.id]
 	not adequate[candidate.id]
-	not candidate.id in clauses
+	not clauses[candidate.id]
 	"dpf" in tables.fresh
 	data.dpf.status == "valid"
 	candidate.provider_hq == "US"
@@ -206,17 +209,18 @@ old(candidate) if {
 #   owner: dpo
 #   waivable: false
 exclude contains {"candidate": candidate.id, "rule": "GDPR-V-44-01", "missing": missing} if {
-	some candidate in stranded
+	some candidate in input.candidates
+	stranded[candidate.id]
 	missing := sort([path | some path in lacking(candidate)])
 }
 
-stranded contains candidate if {
+stranded contains candidate.id if {
 	applies
 	some candidate in input.candidates
-	not candidate.id in carried_without_transfer
+	not carried_without_transfer[candidate.id]
 	not adequate[candidate.id]
-	not candidate.id in clauses
-	not candidate.id in listed
+	not clauses[candidate.id]
+	not listed[candidate.id]
 }
 
 # What would have to be known or true for contract clauses to carry it.
@@ -239,8 +243,9 @@ lacks(candidate, "transfer.mech") if not "scc" in candidate.transfer.mech
 lacks(candidate, "transfer.tia") if not candidate.transfer.tia == "valid"
 
 oblige contains {"rule": "GDPR-V-44-01", "notify": {"to": "dpo", "severity": "high"}} if {
-	some candidate in stranded
+	some candidate in input.candidates
 	candidate.transfer.tia == "expired"
+	stranded[candidate.id]
 }
 
 # === What else personal data asks for
@@ -328,7 +333,7 @@ exclude contains {
 	input.data.subjects.children == "yes"
 	some candidate in input.candidates
 	not facts.in_house(candidate)
-	not candidate.id in carried_without_transfer
+	not carried_without_transfer[candidate.id]
 	not keeps_nothing(candidate)
 }
 

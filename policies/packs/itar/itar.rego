@@ -5,6 +5,9 @@ package cordon.packs.itar
 
 import data.cordon.facts
 
+# No candidate without a permit of this pack, where it applies.
+must_permit if applies
+
 # === Whether there is technical data
 
 applies if {

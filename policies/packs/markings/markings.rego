@@ -6,6 +6,9 @@ package cordon.packs.markings
 import data.cordon.facts
 import data.cordon.tables
 
+# No candidate without a permit of this pack, where it applies.
+must_permit if controlled
+
 classes := {
 	"PUBLIC",
 	"INTERNAL",
@@ -52,10 +55,6 @@ family(label) := "cui" if startswith(label.norm, "cui:")
 deny contains {"rule": "MARK-UNKNOWN", "missing": ["data.labels"]} if {
 	some label in input.data.labels
 	not family(label)
-}
-
-deny contains {"rule": "MARK-UNKNOWN", "missing": ["data.labels"]} if {
-	not is_array(input.data.labels)
 }
 
 deny contains {"rule": "MARK-UNKNOWN", "missing": ["data.class"]} if {

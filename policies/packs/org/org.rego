@@ -6,6 +6,9 @@ package cordon.packs.org
 import data.cordon.facts
 import data.cordon.tables
 
+# No candidate without a permit of this pack.
+must_permit := true
+
 profile := data.profiles.profiles[input.context.profile]
 
 # === Who may be used at all
@@ -373,10 +376,6 @@ in_house_only contains {"rule": "ORG-DATA-01"} if {
 deny contains {"rule": "ORG-DATA-02", "missing": ["data.categories"]} if {
 	some category in input.data.categories
 	not data.categories.families[split(category.id, ".")[0]]
-}
-
-deny contains {"rule": "ORG-DATA-02", "missing": ["data.categories"]} if {
-	not is_array(input.data.categories)
 }
 
 # METADATA
