@@ -9,7 +9,8 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::{
     listener::{
-        After, Announced, Calls, Head, Outlet, Parties, Requests, body, check_head,
+        After, Announced, Calls, Head, Outlet, Parties, Requests,
+        body::{self, ReceivedBody}, check_head,
         drain::{Stage, Stop},
         expects_continue,
         gauges::Gauges,
@@ -91,10 +92,11 @@ impl<C: Calls> Exchange<C> {
             Err(reply) => return self.unread(session, announced, reply).await,
         };
         match body::receive(session, announced, &settings.limits, room).await {
-            Ok(body) => {
-                let answered = self.answered(session, call, body.bytes.clone(), id).await;
-                drop(body);
-                answered
+            Ok(ReceivedBody { bytes, reservation }) => {
+                let after = self.answered(session, call, bytes, id).await;
+                // The pipeline may hold the bytes as long as the answer flows.
+                drop(reservation);
+                after
             }
             Err(BodyFault::Gone) => {
                 drop(calls.refuse(call, BodyFault::Gone).await);
