@@ -20,8 +20,10 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use http::request::Parts;
 
+pub(crate) use body::{ReceivedBody, receive};
 pub(crate) use connection::{After, Connections, Head, Hold, Requests};
-pub(crate) use head::{Announced, check as check_head, expects_continue};
+pub(crate) use exchange::after_unread;
+pub(crate) use head::{Announced, check as check_head};
 pub(crate) use reply::{Outlet, insert as insert_header, plain_head};
 pub use settings::{HalfClosed, Limits, Settings};
 pub use socket::{BindError, Socket};

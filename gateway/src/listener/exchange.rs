@@ -9,14 +9,13 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::{
     listener::{
-        After, Announced, Calls, Head, Outlet, Parties, Requests,
-        body::{self, ReceivedBody}, check_head,
+        After, Announced, Calls, Head, Outlet, Parties, ReceivedBody, Requests, check_head,
         drain::{Stage, Stop},
-        expects_continue,
         gauges::Gauges,
+        head::expects_continue,
         insert_header,
         paths::{self, Asked, Page},
-        plain_head,
+        plain_head, receive,
         reply::full_head,
     },
     pipeline::{BodyFault, Reply, ReplyBody, TurnedAway},
@@ -91,7 +90,7 @@ impl<C: Calls> Exchange<C> {
             Ok(call) => call,
             Err(reply) => return self.unread(session, announced, reply).await,
         };
-        match body::receive(session, announced, &settings.limits, room).await {
+        match receive(session, announced, &settings.limits, room).await {
             Ok(ReceivedBody { bytes, reservation }) => {
                 let after = self.answered(session, call, bytes, id).await;
                 // The pipeline may hold the bytes as long as the answer flows.

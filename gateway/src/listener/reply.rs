@@ -53,7 +53,7 @@ impl Outlet<'_> {
         body: ReplyBody,
         after: After,
     ) -> After {
-        if after != After::Reuse {
+        if after != After::Reuse || self.stop.is_draining() {
             self.session.set_keepalive(None);
         }
         let sent = match body {

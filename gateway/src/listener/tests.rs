@@ -127,8 +127,7 @@ async fn a_client_that_leaves_within_its_body_ends_its_call() {
 
 #[tokio::test]
 async fn a_half_closed_client_is_served_where_the_operator_says_so() {
-    let mut world =
-        World::with(|settings| settings.half_closed = super::HalfClosed::Served).await;
+    let mut world = World::with(|settings| settings.half_closed = super::HalfClosed::Served).await;
     let mut client = world.connect().await;
     client.send(&call("wait")).await;
     world.saw(Event::Answering).await;

@@ -114,7 +114,12 @@ async fn a_head_that_is_none_is_refused() {
 #[tokio::test]
 async fn a_chunk_that_is_none_is_refused() {
     let mut world = World::start().await;
-    for body in ["zz\r\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "-1\r\n\r\n", "fffffffffffffffffff\r\n"] {
+    for body in [
+        "zz\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "-1\r\n\r\n",
+        "fffffffffffffffffff\r\n",
+    ] {
         let mut client = world.connect().await;
         client.send(&format!("{}transfer-encoding: chunked\r\n\r\n{body}", auth())).await;
         assert_eq!(client.reply().await.status, 400, "{body:?}");

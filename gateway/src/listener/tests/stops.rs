@@ -68,7 +68,7 @@ async fn after_the_deadline_streams_end_with_their_error_event() {
     world.saw(Event::Answering).await;
     world.stop.drain();
     world.saw(Event::Interrupting).await;
-    assert_eq!(stream.rest().await, "b\r\ndata: cut\n\n\r\n0\r\n\r\n");
+    assert_eq!(stream.rest().await, "B\r\ndata: cut\n\n\r\n0\r\n\r\n");
     let refused = whole.reply().await;
     assert_eq!((refused.status, refused.body.as_str()), (503, "Draining"));
     whole.is_closed().await;

@@ -414,8 +414,8 @@ impl Client {
 
     /// Reads until the connection ends in any way.
     pub(super) async fn is_cut(&mut self) {
-        let end = async { while self.stream.read_buf(&mut self.seen).await.is_ok_and(|n| n > 0) {} };
+        let end =
+            async { while self.stream.read_buf(&mut self.seen).await.is_ok_and(|n| n > 0) {} };
         timeout(PATIENCE, end).await.expect("the connection did not end");
     }
 }
-
