@@ -214,7 +214,7 @@ async fn a_statement_over_its_limit_and_unknown_paths_are_refused() {
     assert!(unknown.contains("/v1/audit/sql"), "{unknown}");
     let method = world.get("/v1/audit/sql", "").await;
     assert_eq!(status(&method), "405");
-    assert!(method.contains("Allow: POST\r\n"), "{method}");
+    assert!(method.contains("allow: POST\r\n"), "{method}");
 }
 
 #[tokio::test]
