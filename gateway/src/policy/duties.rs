@@ -1,1 +1,1 @@
-//! Does what a permit asks before bytes leave.
+//! The bytes that leave: redacted, rescanned, in the upstream's format.
