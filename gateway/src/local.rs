@@ -1,18 +1,24 @@
 //! Our own models: texts in, tokens out, on this machine.
 //!
-//! Knows ONNX, tokens and texts; not calls or policy. One worker thread owns the session.
+//! Knows ONNX, tokens and texts; not calls or policy. One worker thread owns the session; calls
+//! wait in a bounded queue, and a call whose [`Answer`] is dropped ends between two tokens.
 
 pub mod generate;
 pub mod prepare;
 pub mod session;
 pub mod template;
 pub mod tokens;
+pub mod worker;
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Deserialize;
+use tokio::sync::mpsc;
 
-use crate::quantity::Span;
+use crate::{local::worker::Queue, quantity::Span};
 
 /// How the local model runs.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
@@ -20,12 +26,13 @@ use crate::quantity::Span;
 pub struct Settings {
     /// Folder of the model's files; `DATA/models` where none is said.
     pub folder: Option<PathBuf>,
-    /// ONNX Runtime's shared library; looked for in the folder where none is said.
+    /// ONNX Runtime's shared library; the one in the model's folder where none is said.
     pub runtime: Option<PathBuf>,
     /// Calls that may wait for the model; more are refused with 503.
     pub queue_max: usize,
     /// Tokens of prompt and answer together.
     pub context_tokens_max: usize,
+    /// Threads that compute one step.
     pub threads: usize,
     /// How long a call may wait in the queue.
     pub wait_max: Span,
@@ -56,6 +63,7 @@ pub struct Message {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub messages: Vec<Message>,
+    /// 0 takes the likeliest token each time.
     pub temperature: f32,
     pub top_p: f32,
     pub seed: Option<u64>,
@@ -92,25 +100,41 @@ pub enum LocalError {
     Failed { reason: String },
 }
 
-/// A handle to the worker; cheap to clone. `LocalModel::start` (session.rs) makes one.
-/// Dropping the [`Answer`] cancels the generation between two tokens.
+/// A handle to the worker; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct LocalModel {}
+pub struct LocalModel {
+    queue: Arc<Queue>,
+}
 
 /// A running answer: pieces arrive as they are generated, through a bounded channel.
 #[derive(Debug)]
-pub struct Answer {}
+pub struct Answer {
+    pieces: mpsc::Receiver<Result<Piece, LocalError>>,
+}
 
 impl LocalModel {
+    /// Loads the model of `folder` and starts its thread. Errors where a file is missing or
+    /// differs from its manifest, or the runtime's library cannot be loaded.
+    pub fn start(settings: &Settings, folder: &Path) -> Result<Self, LocalError> {
+        let runtime = settings.runtime.clone().unwrap_or_else(|| folder.join("libonnxruntime.so"));
+        let queue = worker::start(settings, folder, &runtime)?;
+        Ok(Self { queue: Arc::new(queue) })
+    }
+
     /// Queues a request, or refuses at once.
-    pub fn generate(&self, _request: Request) -> Result<Answer, LocalError> {
-        todo!()
+    pub fn generate(&self, request: Request) -> Result<Answer, LocalError> {
+        self.queue.push(request).map(|pieces| Answer { pieces })
+    }
+
+    /// What answers carry as `system_fingerprint`: the model's files and the runtime.
+    pub fn fingerprint(&self) -> &str {
+        self.queue.fingerprint()
     }
 }
 
 impl Answer {
     /// The next piece; `None` after the end.
     pub async fn next(&mut self) -> Option<Result<Piece, LocalError>> {
-        todo!()
+        self.pieces.recv().await
     }
 }

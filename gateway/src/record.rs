@@ -2,6 +2,16 @@
 //!
 //! Makes the [`Entry`] when a caller is proven, and a [`Clearance`] once the intent that names
 //! permit, upstream and bytes is on disk. Knows all nouns and the ledger; not how a stage works.
+//!
+//! Cost of one call: three small buffers (intent, attempt, outcome), no lock of our own, and one
+//! wait for the disk, shared with every other call of the same group commit.
+
+pub mod body;
+pub mod entry;
+pub mod metrics;
+pub mod notes;
+pub mod recorder;
+pub mod time;
 
 use std::sync::Arc;
 
@@ -9,13 +19,18 @@ use uuid::Uuid;
 
 use crate::{catalog::Upstream, policy::Outbound};
 
+pub use crate::record::{
+    entry::{AttemptEnd, Entry, Outcome},
+    recorder::{Mode, Recorder},
+};
+
 /// The id of a call (UUIDv7), also given to calls that never begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallId(Uuid);
 
 impl CallId {
     /// A new id, ordered by time.
-    pub fn new() -> Self {
+    pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }
     /// The UUID itself.
@@ -30,6 +45,14 @@ impl std::fmt::Display for CallId {
     }
 }
 
+/// Why something could not be recorded; audited traffic is then refused
+/// (`AUDIT_UNAVAILABLE`, 503).
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("the ledger takes no events: {0}")]
+    Ledger(#[from] cordon_ledger::append::AppendError),
+}
+
 /// The right to send these bytes to this upstream, once: its intent is on disk.
 #[derive(Debug)]
 pub struct Clearance {
@@ -41,6 +64,7 @@ pub struct Clearance {
 }
 
 impl Clearance {
+    /// The call it belongs to.
     pub fn call_id(&self) -> CallId {
         self.call_id
     }
@@ -48,9 +72,11 @@ impl Clearance {
     pub fn attempt(&self) -> u16 {
         self.attempt
     }
+    /// Where the bytes may go.
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
     }
+    /// The bytes that were judged.
     pub fn outbound(&self) -> &Outbound {
         &self.outbound
     }

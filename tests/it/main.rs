@@ -1,1 +1,12 @@
 //! The system as its users meet it: built programs, real sockets, real clients.
+
+mod audit;
+mod calls;
+mod clients;
+mod crash;
+mod dashboard;
+mod faults;
+mod policy;
+mod secrets;
+mod tampering;
+mod tidy;

@@ -1,0 +1,89 @@
+//! The end: what is in flight goes on, what is idle closes, what takes too long is cut.
+
+use crate::{
+    listener::{
+        drain::Drained,
+        tests::world::{Event, World, call},
+    },
+    quantity::Span,
+};
+
+#[tokio::test]
+async fn a_listener_with_nothing_to_do_ends_at_once() {
+    let world = World::start().await;
+    let mut idle = world.connect().await;
+    let mut used = world.connect().await;
+    used.send(&call("a")).await;
+    used.reply().await;
+    world.stop.drain();
+    idle.is_closed().await;
+    used.is_closed().await;
+    assert_eq!(world.ended().await, Drained::Clean);
+}
+
+#[tokio::test]
+async fn an_order_to_stop_before_the_start_is_obeyed() {
+    let stop = crate::listener::drain::Stop::default();
+    stop.drain();
+    assert!(*stop.closing().borrow());
+    assert!(stop.closing().has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn calls_in_flight_have_their_answers_while_new_ones_are_refused() {
+    let mut world = World::start().await;
+    let mut running = world.connect().await;
+    running.send(&call("wait")).await;
+    world.saw(Event::Answering).await;
+    // This one has begun its request when the order comes.
+    let mut late = world.connect().await;
+    late.send("POST /v1/chat/completions HTTP/1.1\r\n").await;
+    let mut witness = world.connect().await;
+    witness.send(&call("a")).await;
+    witness.reply().await;
+    world.stop.drain();
+    witness.is_closed().await;
+    late.send("host: h\r\nauthorization: Bearer good\r\ncontent-length: 1\r\n\r\na").await;
+    let refused = late.reply().await;
+    assert_eq!((refused.status, refused.body.as_str()), (503, "Draining"));
+    assert_eq!(refused.header("connection"), Some("close"));
+    late.is_closed().await;
+    world.go.notify_one();
+    let reply = running.reply().await;
+    assert_eq!((reply.body.as_str(), reply.header("connection")), ("waited", Some("close")));
+    running.is_closed().await;
+    assert_eq!(world.ended().await, Drained::Clean);
+}
+
+#[tokio::test]
+async fn after_the_deadline_streams_end_with_their_error_event() {
+    let deadline = Span(std::time::Duration::from_millis(50));
+    let mut world = World::with(|settings| settings.limits.drain_deadline = deadline).await;
+    let mut stream = world.connect().await;
+    stream.send(&call("stream")).await;
+    assert_eq!(stream.head().await.status, 200);
+    let mut whole = world.connect().await;
+    whole.send(&call("wait")).await;
+    world.saw(Event::Answering).await;
+    world.saw(Event::Answering).await;
+    world.stop.drain();
+    world.saw(Event::Interrupting).await;
+    assert_eq!(stream.rest().await, "B\r\ndata: cut\n\n\r\n0\r\n\r\n");
+    let refused = whole.reply().await;
+    assert_eq!((refused.status, refused.body.as_str()), (503, "Draining"));
+    whole.is_closed().await;
+    assert_eq!(world.ended().await, Drained::Interrupted);
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_the_deadline() {
+    let mut world = World::start().await;
+    let mut client = world.connect().await;
+    client.send(&call("wait")).await;
+    world.saw(Event::Answering).await;
+    world.stop.drain();
+    world.stop.cut();
+    assert_eq!(client.reply().await.status, 503);
+    world.saw(Event::Dropped).await;
+    assert_eq!(world.ended().await, Drained::Interrupted);
+}

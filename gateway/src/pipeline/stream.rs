@@ -1,0 +1,252 @@
+//! A streamed answer on its way to the client, event by event.
+//!
+//! Events pass as the upstream wrote them; an event that is no JSON is left out and noted, the
+//! extra usage event is left out where the client did not ask for it. The last piece goes once
+//! the outcome is written. A stream that breaks ends with one error event and no `[DONE]`.
+
+use std::{collections::VecDeque, time::Instant};
+
+use bytes::Bytes;
+
+use crate::{
+    identity::keys::Running,
+    pipeline::{
+        answer::{Opening, TAIL_MAX, is_token},
+        refusal::Refusal,
+        reply::ReplyStream,
+    },
+    providers::{Attempt, Cause, Deadline, Failure},
+    record::{AttemptEnd, Entry, Outcome},
+    wire::{
+        Usage,
+        openai_chat::{self, CordonError, Event},
+        sse::Reader,
+    },
+};
+
+/// The upstream's side of a stream: what was read, and what waits to be written.
+pub struct StreamState {
+    opening: Opening,
+    reader: Reader,
+    queue: VecDeque<Bytes>,
+    queued_bytes: usize,
+    begun: bool,
+    finished: bool,
+    done: bool,
+    ended: bool,
+    broken: Option<Failure>,
+    usage: Option<Usage>,
+    pub(crate) attempt: Option<Attempt>,
+}
+
+impl std::fmt::Debug for StreamState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("StreamState").field("done", &self.done).finish_non_exhaustive()
+    }
+}
+
+impl StreamState {
+    pub(crate) fn new(opening: Opening, reader: Reader) -> Self {
+        Self {
+            opening,
+            reader,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            begun: false,
+            finished: false,
+            done: false,
+            ended: false,
+            broken: None,
+            usage: None,
+            attempt: None,
+        }
+    }
+
+    /// Whether a token, or the end, is here.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun || self.done || self.ended || self.broken.is_some()
+    }
+
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Takes bytes of the upstream and queues what the client gets of them.
+    pub(crate) fn take(&mut self, bytes: &[u8], entry: &mut Entry) -> Result<(), Failure> {
+        self.reader.push(bytes).map_err(|_too_large| Failure::upstream(Cause::TooLarge))?;
+        while let Some(event) = self.reader.next_event() {
+            self.take_event(event.raw, &event.data, entry);
+        }
+        Ok(())
+    }
+
+    fn take_event(&mut self, raw: Bytes, data: &[u8], entry: &mut Entry) {
+        if self.done || self.broken.is_some() {
+            return;
+        }
+        let event = openai_chat::read_event(data);
+        self.begun = self.begun || is_token(&event);
+        match event {
+            Event::Done => self.done = true,
+            Event::NotJson => entry.dropped_event(),
+            Event::Error { .. } => {
+                self.broken = Some(Failure::in_stream(Bytes::copy_from_slice(data)));
+            }
+            Event::UsageOnly { usage } => {
+                self.usage = Some(usage);
+                if self.opening.include_usage {
+                    self.queue(raw);
+                }
+            }
+            Event::Token { about } | Event::Other { about } => {
+                self.usage = about.usage.or(self.usage);
+                self.finished = self.finished || !about.finish_reasons.is_empty();
+                entry.answered(about.model, about.id, about.finish_reasons);
+                self.queue(raw);
+            }
+            Event::Empty => self.queue(raw),
+        }
+    }
+
+    fn queue(&mut self, raw: Bytes) {
+        self.queued_bytes += raw.len();
+        self.queue.push_back(raw);
+    }
+
+    /// The upstream's body ended cleanly. Without `[DONE]` that is an end only where a finish
+    /// reason was seen; else the stream was cut.
+    pub(crate) fn upstream_ended(&mut self) {
+        self.ended = true;
+        if !self.done && !self.finished && self.broken.is_none() {
+            self.broken = Some(Failure::upstream(Cause::BrokenBody));
+        }
+    }
+
+    /// A stream that broke before its first token can still be answered by another upstream.
+    pub(crate) fn failure_before_the_first_token(&mut self) -> Option<Failure> {
+        if self.begun { None } else { self.broken.take() }
+    }
+}
+
+/// The stream as the listener writes it.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    state: StreamState,
+    entry: Option<Entry>,
+    _running: Running,
+    last_read: Instant,
+    bytes: u64,
+}
+
+impl Relay {
+    pub(crate) fn new(state: StreamState, entry: Entry, running: Running) -> Self {
+        Self { state, entry: Some(entry), _running: running, last_read: Instant::now(), bytes: 0 }
+    }
+
+    /// Reads from the upstream until something can be written or the stream is over.
+    async fn read(&mut self) {
+        let own = Instant::now() + self.state.opening.deadlines.gap;
+        let (until, name) = self.state.opening.until(own, Deadline::Gap);
+        let Some(attempt) = &mut self.state.attempt else { return self.state.upstream_ended() };
+        match attempt.next(until, name).await {
+            Ok(Some(bytes)) => {
+                self.last_read = Instant::now();
+                let Some(entry) = &mut self.entry else { return };
+                if let Err(failure) = self.state.take(&bytes, entry) {
+                    self.state.broken = Some(failure);
+                }
+            }
+            Ok(None) => self.state.upstream_ended(),
+            Err(failure) => self.state.broken = Some(failure),
+        }
+    }
+
+    /// Ends a stream that is complete: outcome first, then the sentinel.
+    async fn complete(&mut self, mut entry: Entry) -> Option<Bytes> {
+        if let (false, Some(attempt)) = (self.state.ended, &mut self.state.attempt) {
+            // The connection can be used again only after its clean end has been read.
+            let _tail = attempt.next(Instant::now() + TAIL_MAX, Deadline::Gap).await;
+        }
+        let last = Bytes::from_static(b"data: [DONE]\n\n");
+        self.bytes += last.len() as u64;
+        entry.delivered(last.len(), 0);
+        self.attempt_ended(&mut entry, None);
+        let call_id = entry.call_id();
+        match entry.close(Outcome::Ok, 200, None).await {
+            Ok(()) => Some(last),
+            Err(fault) => {
+                tracing::error!(call.id = %call_id, "the outcome is not recorded: {fault}");
+                Some(error_event(&Refusal::AuditUnavailable, &call_id.to_string()))
+            }
+        }
+    }
+
+    /// Ends a stream that broke: one error event in the client's format.
+    async fn break_off(&mut self, mut entry: Entry, failure: Failure) -> Option<Bytes> {
+        let call_id = entry.call_id();
+        let word = failure.cause.word();
+        tracing::warn!(call.id = %call_id, "the upstream's stream broke off: {word}");
+        self.attempt_ended(&mut entry, Some(&failure));
+        let event = error_event(&Refusal::Upstream(Box::new(failure)), &call_id.to_string());
+        entry.delivered(event.len(), 1);
+        if let Err(fault) = entry.close(Outcome::Interrupted, 200, Some(word)).await {
+            tracing::error!(call.id = %call_id, "the outcome is not recorded: {fault}");
+        }
+        Some(event)
+    }
+
+    fn attempt_ended(&self, entry: &mut Entry, failure: Option<&Failure>) {
+        let failed = failure.map(AttemptEnd::failed);
+        entry.attempt_ended(AttemptEnd {
+            error_type: failed.and_then(|end| end.error_type),
+            side: failed.and_then(|end| end.side),
+            http_status: Some(200),
+            usage: self.state.usage,
+            response_bytes: self.bytes,
+        });
+    }
+}
+
+#[async_trait::async_trait]
+impl ReplyStream for Relay {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(piece) = self.state.queue.pop_front() {
+                self.state.queued_bytes -= piece.len();
+                self.bytes += piece.len() as u64;
+                if let Some(entry) = &mut self.entry {
+                    entry.delivered(piece.len(), 1);
+                }
+                return Some(piece);
+            }
+            if let Some(failure) = self.state.broken.take() {
+                let entry = self.entry.take()?;
+                return self.break_off(entry, failure).await;
+            }
+            if self.state.done || self.state.ended {
+                let entry = self.entry.take()?;
+                return self.complete(entry).await;
+            }
+            self.entry.as_ref()?;
+            self.read().await;
+        }
+    }
+
+    fn interrupt(&mut self) {
+        if let Some(entry) = &mut self.entry {
+            entry.interrupt();
+        }
+    }
+}
+
+fn error_event(refusal: &Refusal, call_id: &str) -> Bytes {
+    let told = refusal.told();
+    let cordon = CordonError { call_id, effect: None, rules: &[], missing: &[] };
+    let error = openai_chat::Error {
+        kind: told.kind,
+        code: &told.code,
+        message: &told.message,
+        param: None,
+    };
+    openai_chat::error_event(&error, Some(&cordon)).into()
+}

@@ -1,0 +1,409 @@
+//! A provider that answers, or misbehaves, as its script says.
+//!
+//! It counts connections and keeps what it was asked, so that a test can say what a provider saw
+//! and what it did not.
+
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::client::PATIENCE;
+
+/// What the upstream does with one request. After the script, every request gets `Answer`.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// A good answer, JSON or a stream as the request asks.
+    Answer,
+    /// A good answer with this text.
+    Say(String),
+    /// A status with headers and a body.
+    Status(u16, Vec<(&'static str, String)>, String),
+    /// The connection is cut before any byte.
+    ResetBeforeHead,
+    /// The request is read, and then nothing comes.
+    StallBeforeHead,
+    /// The head comes at once, a token never.
+    HeadWithoutTokens,
+    /// After this many tokens nothing comes.
+    StallAfter(usize),
+    /// After this many tokens the connection is cut.
+    ResetAfter(usize),
+    /// One event is no JSON; the rest is good.
+    BadEvent,
+    /// The stream is complete, but without `[DONE]`.
+    NoDone,
+    /// The answer's head promises more bytes than come.
+    ShortBody,
+    /// A status is answered from the head alone, while the body is still on its way.
+    EarlyStatus(u16),
+    /// The body is read slowly, then answered well.
+    SlowReader,
+    /// An endless stream, one token every few milliseconds, until the client leaves.
+    Endless,
+}
+
+/// What one request looked like.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    script: Mutex<VecDeque<Act>>,
+    seen: Mutex<Vec<Seen>>,
+    changed: Condvar,
+    connections: AtomicU64,
+    left: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// A running upstream; it ends with its handle.
+#[derive(Debug)]
+pub struct Upstream {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+/// The text of a good answer.
+pub const WORDS: [&str; 5] = ["The ", "answer ", "of ", "the ", "upstream."];
+
+impl Upstream {
+    /// Starts on a free port of this machine, over plain HTTP.
+    pub fn start() -> Self {
+        Self::script([])
+    }
+
+    /// Starts with a script.
+    pub fn script(acts: impl IntoIterator<Item = Act>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let state = Arc::new(State::default());
+        state.script.lock().expect("no panic").extend(acts);
+        let shared = Arc::clone(&state);
+        thread::spawn(move || accept(&listener, &shared));
+        Self { address, state }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The base address for a configuration.
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Adds to the script.
+    pub fn then(&self, act: Act) {
+        self.state.script.lock().expect("no panic").push_back(act);
+    }
+
+    /// Every request so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().expect("no panic").clone()
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> u64 {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `count` requests have arrived.
+    pub fn wait_for(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = self.state.seen.lock().expect("no panic");
+        while seen.len() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "only {} of {count} requests arrived", seen.len());
+            (seen, _) = self.state.changed.wait_timeout(seen, left).expect("no panic");
+        }
+    }
+
+    /// Waits until a client has left an endless stream or a stalled answer.
+    pub fn wait_for_a_departure(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = self.state.seen.lock().expect("no panic");
+        while self.state.left.load(Ordering::SeqCst) == 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "nobody left");
+            (seen, _) = self.state.changed.wait_timeout(seen, left).expect("no panic");
+        }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.state.stopped.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+fn accept(listener: &TcpListener, state: &Arc<State>) {
+    for stream in listener.incoming() {
+        if state.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else { return };
+        state.connections.fetch_add(1, Ordering::SeqCst);
+        let state = Arc::clone(state);
+        thread::spawn(move || drop(serve(stream, &state)));
+    }
+}
+
+/// Serves requests of one connection until either side is done with it.
+fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    while let Some(head) = read_head(&mut reader)? {
+        let act = state.script.lock().expect("no panic").pop_front().unwrap_or(Act::Answer);
+        if let Act::EarlyStatus(status) = act {
+            note(state, Seen { head, body: Vec::new() });
+            let body = error_body("rate_limit_error", "too much");
+            write_whole(&mut writer, status, &[("connection", "close".to_owned())], &body)?;
+            writer.shutdown(Shutdown::Write)?;
+            return Ok(drop(io::copy(&mut reader, &mut io::sink())));
+        }
+        let body = read_body(&mut reader, &head, matches!(act, Act::SlowReader))?;
+        let seen = Seen { head, body };
+        let stream = seen.json()["stream"] == Value::Bool(true);
+        note(state, seen);
+        if !perform(&act, stream, &mut writer, state)? {
+            return writer.shutdown(Shutdown::Both);
+        }
+    }
+    Ok(())
+}
+
+fn note(state: &State, seen: Seen) {
+    state.seen.lock().expect("no panic").push(seen);
+    state.changed.notify_all();
+}
+
+/// Reads a request's head; `None` where the client closed between requests.
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut head = String::new();
+    loop {
+        let start = head.len();
+        if reader.read_line(&mut head)? == 0 {
+            return Ok(None);
+        }
+        if &head[start..] == "\r\n" {
+            return Ok(Some(head));
+        }
+    }
+}
+
+fn read_body(reader: &mut impl Read, head: &str, slowly: bool) -> io::Result<Vec<u8>> {
+    let length = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, value)| value.trim().parse().ok())
+        .unwrap_or(0);
+    let mut body = vec![0; length];
+    if slowly {
+        for chunk in body.chunks_mut(64 * 1024) {
+            thread::sleep(Duration::from_millis(2));
+            reader.read_exact(chunk)?;
+        }
+    } else {
+        reader.read_exact(&mut body)?;
+    }
+    Ok(body)
+}
+
+/// Does what the script says; false: the connection ends here.
+fn perform(act: &Act, stream: bool, writer: &mut TcpStream, state: &State) -> io::Result<bool> {
+    let words = || WORDS.map(str::to_owned).to_vec();
+    match act {
+        Act::Answer | Act::SlowReader => answer(writer, stream, &words()),
+        Act::Say(text) => answer(writer, stream, std::slice::from_ref(text)),
+        Act::Status(status, headers, body) => {
+            write_whole(writer, *status, headers, body)?;
+            Ok(true)
+        }
+        Act::EarlyStatus(_) | Act::ResetBeforeHead => Ok(false),
+        Act::StallBeforeHead => until_left(writer, state),
+        Act::HeadWithoutTokens => {
+            write_stream_head(writer)?;
+            until_left(writer, state)
+        }
+        Act::StallAfter(tokens) => {
+            write_stream_head(writer)?;
+            write_tokens(writer, *tokens)?;
+            until_left(writer, state)
+        }
+        Act::ResetAfter(tokens) => {
+            write_stream_head(writer)?;
+            write_tokens(writer, *tokens)?;
+            Ok(false)
+        }
+        Act::BadEvent => {
+            write_stream_head(writer)?;
+            write_tokens(writer, 2)?;
+            write_chunk(writer, "data: {this is no json\n\n")?;
+            write_rest(writer, 2, true)
+        }
+        Act::NoDone => {
+            write_stream_head(writer)?;
+            write_tokens(writer, 2)?;
+            write_rest(writer, 2, false)
+        }
+        Act::ShortBody => {
+            let body = completion(&words()).to_string();
+            write!(writer, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")?;
+            write!(writer, "content-length: {}\r\n\r\n{body}", body.len() + 100)?;
+            Ok(false)
+        }
+        Act::Endless => endless(writer, state),
+    }
+}
+
+fn answer(writer: &mut TcpStream, stream: bool, words: &[String]) -> io::Result<bool> {
+    if !stream {
+        write_whole(writer, 200, &[], &completion(words).to_string())?;
+        return Ok(true);
+    }
+    write_stream_head(writer)?;
+    for word in words {
+        write_chunk(writer, &event(&chunk(json!({"content": word}), None)))?;
+    }
+    finish(writer, true)
+}
+
+fn write_rest(writer: &mut TcpStream, from: usize, done: bool) -> io::Result<bool> {
+    for word in &WORDS[from..] {
+        write_chunk(writer, &event(&chunk(json!({"content": word}), None)))?;
+    }
+    finish(writer, done)
+}
+
+fn finish(writer: &mut TcpStream, done: bool) -> io::Result<bool> {
+    write_chunk(writer, &event(&chunk(json!({}), Some("stop"))))?;
+    let mut usage = chunk(json!({}), None);
+    usage["choices"] = json!([]);
+    usage["usage"] = usage_json();
+    write_chunk(writer, &event(&usage))?;
+    if done {
+        write_chunk(writer, "data: [DONE]\n\n")?;
+    }
+    writer.write_all(b"0\r\n\r\n")?;
+    Ok(true)
+}
+
+fn endless(writer: &mut TcpStream, state: &State) -> io::Result<bool> {
+    write_stream_head(writer)?;
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if write_tokens(writer, 1).is_err() {
+            return departed(state);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
+}
+
+/// Waits until the client closes; it must not have to wait long.
+fn until_left(writer: &mut TcpStream, state: &State) -> io::Result<bool> {
+    let mut byte = [0];
+    match writer.read(&mut byte) {
+        Ok(0) => departed(state),
+        Err(fault) if fault.kind() == io::ErrorKind::ConnectionReset => departed(state),
+        Ok(_) | Err(_) => Ok(false),
+    }
+}
+
+fn departed(state: &State) -> io::Result<bool> {
+    state.left.fetch_add(1, Ordering::SeqCst);
+    state.changed.notify_all();
+    Ok(false)
+}
+
+fn write_tokens(writer: &mut TcpStream, count: usize) -> io::Result<()> {
+    for index in 0..count {
+        let word = WORDS[index % WORDS.len()];
+        write_chunk(writer, &event(&chunk(json!({"content": word}), None)))?;
+    }
+    Ok(())
+}
+
+fn write_stream_head(writer: &mut TcpStream) -> io::Result<()> {
+    writer.write_all(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+    )?;
+    write_chunk(writer, &event(&chunk(json!({"role": "assistant", "content": ""}), None)))
+}
+
+fn write_chunk(writer: &mut TcpStream, text: &str) -> io::Result<()> {
+    writer.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes())
+}
+
+fn write_whole(
+    writer: &mut TcpStream,
+    status: u16,
+    headers: &[(&'static str, String)],
+    body: &str,
+) -> io::Result<()> {
+    let mut text = format!("HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    writer.write_all(text.as_bytes())
+}
+
+fn event(value: &Value) -> String {
+    format!("data: {value}\n\n")
+}
+
+fn usage_json() -> Value {
+    json!({"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16})
+}
+
+fn chunk(delta: Value, finish: Option<&str>) -> Value {
+    json!({
+        "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1_700_000_000,
+        "model": "scripted-1",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    })
+}
+
+fn completion(words: &[String]) -> Value {
+    json!({
+        "id": "chatcmpl-scripted", "object": "chat.completion", "created": 1_700_000_000,
+        "model": "scripted-1",
+        "choices": [{
+            "index": 0, "finish_reason": "stop",
+            "message": {"role": "assistant", "content": words.concat()},
+        }],
+        "usage": usage_json(),
+    })
+}
+
+/// An error body as OpenAI writes it.
+pub fn error_body(code: &str, message: &str) -> String {
+    let error = json!({"message": message, "type": "invalid_request_error", "code": code});
+    json!({"error": error}).to_string()
+}

@@ -1,0 +1,376 @@
+//! A gateway with its collector, as a user would start it.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    client::{self, PATIENCE, Reply, Request},
+    upstream::Upstream,
+};
+
+/// How often a condition is looked at while a test waits for it.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The plan of a world: its configuration, before it starts.
+#[derive(Debug)]
+pub struct Builder {
+    upstreams: Vec<(String, String, String)>,
+    route: Vec<String>,
+    deadlines: String,
+    profile: String,
+    mode: String,
+    extra: String,
+    attributes: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+/// A running gateway; it ends with its handle.
+#[derive(Debug)]
+pub struct World {
+    folder: TempDir,
+    gateway: Option<Child>,
+    ai: SocketAddr,
+    admin: SocketAddr,
+    key: String,
+    environment: Vec<(String, String)>,
+}
+
+/// Facts of an upstream that every test may send anything harmless or personal to.
+pub const EUROPEAN: &str = "provider_headquarters = \"DE\"\nregion = \"DE\"";
+/// Facts of an upstream in the US without any basis for personal data of EEA residents.
+pub const AMERICAN: &str = "provider_headquarters = \"US\"\nregion = \"US\"";
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            upstreams: Vec::new(),
+            route: Vec::new(),
+            deadlines: r#"{ connect = "1s", first_token = "1s", gap = "1s", answer = "1s" }"#
+                .to_owned(),
+            profile: "default".to_owned(),
+            mode: "required".to_owned(),
+            extra: String::new(),
+            attributes: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Adds an upstream to the end of the route `assistant`, with these facts (TOML lines).
+    pub fn upstream(self, name: &str, upstream: &Upstream, facts: &str) -> Self {
+        self.at(name, &upstream.url(), facts)
+    }
+
+    /// Adds an upstream at any address.
+    pub fn at(mut self, name: &str, url: &str, facts: &str) -> Self {
+        self.upstreams.push((name.to_owned(), url.to_owned(), facts.to_owned()));
+        self.route.push(format!("{name}/m"));
+        self
+    }
+
+    /// Adds the local model to the end of the route.
+    pub fn local(mut self) -> Self {
+        self.route.push("local/smollm2-135m".to_owned());
+        self
+    }
+
+    /// The four deadlines of the route, as TOML.
+    pub fn deadlines(mut self, deadlines: &str) -> Self {
+        self.deadlines = deadlines.to_owned();
+        self
+    }
+
+    /// The policy profile.
+    pub fn profile(mut self, profile: &str) -> Self {
+        self.profile = profile.to_owned();
+        self
+    }
+
+    /// The ledger's mode.
+    pub fn mode(mut self, mode: &str) -> Self {
+        self.mode = mode.to_owned();
+        self
+    }
+
+    /// More configuration (TOML sections).
+    pub fn extra(mut self, toml: &str) -> Self {
+        self.extra.push_str(toml);
+        self
+    }
+
+    /// An attribute of the test's key.
+    pub fn attribute(mut self, attribute: &str) -> Self {
+        self.attributes.push(attribute.to_owned());
+        self
+    }
+
+    /// A variable of the gateway's environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn configuration(&self, ai: SocketAddr, admin: SocketAddr) -> String {
+        let mut text = format!(
+            "[listeners]\nai = \"{ai}\"\nadmin = \"{admin}\"\n\n\
+             [organisation]\nname = \"Test\"\nheadquarters = \"DE\"\nregion = \"DE\"\n\n\
+             [policy]\nprofile = \"{}\"\n\
+             packs = [\"org\", \"gdpr\", \"us-ear\", \"itar\", \"markings\"]\n\n\
+             [ledger]\nmode = \"{}\"\nbytes_max = \"2GiB\"\n\n",
+            self.profile, self.mode
+        );
+        for (name, url, facts) in &self.upstreams {
+            text.push_str(&format!(
+                "[upstreams.{name}]\nformat = \"openai\"\nurl = \"{url}\"\n{facts}\n\
+                 [upstreams.{name}.models.m]\norigin = \"DE\"\nopen_weights = true\n\n"
+            ));
+        }
+        text.push_str(&format!(
+            "[routes.assistant]\ntargets = {:?}\ndeadlines = {}\n\n{}",
+            self.route, self.deadlines, self.extra
+        ));
+        text
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub fn start(self) -> World {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (ai, admin) = (free_port(), free_port());
+        let path = folder.path().join("cordon.toml");
+        fs::write(&path, self.configuration(ai, admin)).expect("the folder is writable");
+        link_models(&folder.path().join("data"));
+        let Self { attributes, environment, .. } = self;
+        let mut world =
+            World { folder, gateway: None, ai, admin, key: String::new(), environment };
+        world.key = world.create_key("demo", &attributes);
+        world.launch();
+        world
+    }
+}
+
+impl World {
+    /// A world to be described.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// One good upstream in the EU, and nothing else.
+    pub fn with(upstream: &Upstream) -> Self {
+        Self::builder().upstream("first", upstream, EUROPEAN).start()
+    }
+
+    /// Starts the gateway again on the same data.
+    pub fn launch(&mut self) {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("gateway.log"))
+            .expect("the folder is writable");
+        let mut command = self.command("cordon", &["run"]);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.gateway = Some(command.spawn().expect("cordon is built"));
+        self.wait_until("it is ready", |world| {
+            client::send(world.ai, &Request::get("/readyz", "")).is_ok_and(|r| r.status == 200)
+        });
+    }
+
+    /// A command of ours with this world's configuration and data.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program_path(program));
+        command.args(arguments).arg("--data").arg(self.data());
+        if program == "cordon" {
+            command.arg("--config").arg(self.folder.path().join("cordon.toml"));
+        }
+        command.current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        self.command(program, arguments).output().expect("the program is built")
+    }
+
+    /// Creates a key of `tenant` that may call and audit.
+    pub fn create_key(&self, tenant: &str, attributes: &[String]) -> String {
+        let mut command = self.command("cordon", &["keys", "create", "--tenant", tenant]);
+        command.args(["--name", "test", "--role", "caller", "--role", "auditor"]);
+        for attribute in attributes {
+            command.args(["--attribute", attribute]);
+        }
+        let output = command.output().expect("cordon is built");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "no key: {told}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Asks the route `assistant`, not streaming.
+    pub fn ask(&self, text: &str) -> Reply {
+        self.send(&self.question(text, false))
+    }
+
+    /// Asks the route `assistant`, streaming.
+    pub fn ask_streaming(&self, text: &str) -> Reply {
+        self.send(&self.question(text, true))
+    }
+
+    /// The request of [`World::ask`].
+    pub fn question(&self, text: &str, stream: bool) -> Request {
+        let messages = json!([{"role": "user", "content": text}]);
+        let body = json!({"model": "assistant", "messages": messages, "stream": stream});
+        Request::chat(&self.key, &body)
+    }
+
+    /// Sends any request to the AI listener.
+    pub fn send(&self, request: &Request) -> Reply {
+        client::send(self.ai, request).unwrap_or_else(|fault| panic!("{fault}\n{}", self.log()))
+    }
+
+    /// Sends any request to the admin listener.
+    pub fn send_admin(&self, request: &Request) -> Reply {
+        let host = self.admin.to_string();
+        let mut bytes = request.bytes();
+        let text = String::from_utf8_lossy(&bytes).replacen("host: localhost", &format!("host: {host}"), 1);
+        bytes = text.into_bytes();
+        let mut stream = client::connect(self.admin).expect("the admin listener is up");
+        std::io::Write::write_all(&mut stream, &bytes).expect("it reads");
+        client::read_reply(stream).expect("it answers")
+    }
+
+    /// The rows of a statement, through `cordon audit sql`.
+    pub fn sql(&self, statement: &str) -> Vec<Value> {
+        let output = self.run("cordon", &["audit", "sql", statement, "--format", "json"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "`{statement}`: {told}\n{}", self.log());
+        serde_json::from_slice(&output.stdout).expect("an array of rows")
+    }
+
+    /// The row of one call; waits until it is visible.
+    pub fn call(&self, call_id: &str) -> Value {
+        let statement = format!("SELECT * FROM calls WHERE call_id = '{call_id}'");
+        let mut rows = Vec::new();
+        self.wait_until("the call is visible", |world| {
+            rows = world.sql(&statement);
+            !rows.is_empty()
+        });
+        assert_eq!(rows.len(), 1, "a call has exactly one row");
+        rows.remove(0)
+    }
+
+    /// The attempts of one call, in order.
+    pub fn attempts(&self, call_id: &str) -> Vec<Value> {
+        self.sql(&format!("SELECT * FROM attempts WHERE call_id = '{call_id}' ORDER BY attempt"))
+    }
+
+    /// `cordon audit verify --json`.
+    pub fn verify(&self) -> Value {
+        let output = self.run("cordon", &["audit", "verify", "--json"]);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Kills the gateway at once, as a crash would.
+    pub fn kill_gateway(&mut self) {
+        if let Some(mut child) = self.gateway.take() {
+            child.kill().expect("our own child");
+            child.wait().expect("our own child");
+        }
+    }
+
+    /// Stops the gateway as an operator would and waits for its end.
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.gateway.take() else { return };
+        signal(&child, rustix::process::Signal::TERM);
+        child.wait().expect("our own child");
+    }
+
+    /// The process id of the running gateway.
+    pub fn gateway_pid(&self) -> u32 {
+        self.gateway.as_ref().map_or(0, Child::id)
+    }
+
+    /// Whether the gateway's process still runs.
+    pub fn runs(&mut self) -> bool {
+        self.gateway.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|end| end.is_none()))
+    }
+
+    /// Waits until `condition` holds; fails with the gateway's log when it never does.
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "{what} never happened\n{}", self.log());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// What the gateway and its collector logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("gateway.log")).unwrap_or_default()
+    }
+
+    /// The key of the tests' caller.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The AI listener.
+    pub fn ai(&self) -> SocketAddr {
+        self.ai
+    }
+
+    /// The admin listener.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill_gateway();
+    }
+}
+
+/// Sends `signal` to a child.
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    let id = rustix::process::Pid::from_raw(child.id().cast_signed()).expect("a child has an id");
+    rustix::process::kill_process(id, signal).expect("our own child");
+}
+
+/// A built program, beside this test's own.
+pub fn program_path(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("this test is a file");
+    let folder = own.ancestors().find(|folder| folder.join("cordon").is_file());
+    folder.expect("cordon is built (`make test` builds it)").join(name)
+}
+
+/// A port that is free now.
+pub fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address")
+}
+
+/// Lets a data folder use the model that `make test` prepared.
+fn link_models(data: &Path) {
+    fs::create_dir_all(data).expect("the folder is writable");
+    let models = std::env::var_os("CORDON_MODELS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/models"),
+        PathBuf::from,
+    );
+    if let Ok(models) = models.canonicalize() {
+        std::os::unix::fs::symlink(models, data.join("models")).expect("the folder is writable");
+    }
+}
