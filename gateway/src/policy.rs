@@ -288,8 +288,7 @@ impl Policy {
             bytes_max: usize::try_from(settings.memo_bytes_max.0).unwrap_or(usize::MAX),
             flights_max: settings.queue_max,
         };
-        let court =
-            Court { bench: Arc::clone(&bench), sink, observer: Arc::clone(&observer) };
+        let court = Court { bench: Arc::clone(&bench), sink, observer: Arc::clone(&observer) };
         Ok(Self {
             bench,
             memo: Memo::new(Arc::new(court), observer, bounds),

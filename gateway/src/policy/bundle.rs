@@ -220,8 +220,11 @@ mod tests {
         gzip.finish().expect("memory")
     }
 
-    const GOOD: [(&str, &[u8]); 3] =
-        [("/policy.wasm", b"\0asm"), ("/data.json", b"{}"), ("/.manifest", br#"{"revision":"r1"}"#)];
+    const GOOD: [(&str, &[u8]); 3] = [
+        ("/policy.wasm", b"\0asm"),
+        ("/data.json", b"{}"),
+        ("/.manifest", br#"{"revision":"r1"}"#),
+    ];
 
     #[test]
     fn a_bundle_is_read_with_or_without_leading_slashes() {

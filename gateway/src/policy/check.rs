@@ -76,7 +76,8 @@ impl<'a> Question<'a> {
         match decision.effect {
             Effect::Allow => !decision.candidates.is_empty() && decision.request_rules.is_empty(),
             Effect::LocalOnly => {
-                let house = |id: &str| matches!(self.candidates.get(id), Some(&"local" | &"onprem"));
+                let house =
+                    |id: &str| matches!(self.candidates.get(id), Some(&"local" | &"onprem"));
                 !decision.candidates.is_empty()
                     && decision.request_rules.is_empty()
                     && decision.candidates.iter().all(|chosen| house(&chosen.id))

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::policy::{Duties, Effect, HostCode, LogBody};
 use crate::classify::Redaction;
+use crate::policy::{Duties, Effect, HostCode, LogBody};
 
 /// The schema decisions name.
 pub const SCHEMA: &str = "cordon.decision/1";

@@ -31,6 +31,12 @@ const MEMORY_BYTES_MAX: usize = 64 << 20;
 const INSTANCE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a thread may answer past the deadline before the caller stops listening to it.
 const ANSWER_GRACE: Duration = Duration::from_millis(50);
+/// The import of the memory, up to the number of pages it begins with: module, name, kind, and
+/// that it has no maximum (WebAssembly core specification, 5.5.5).
+const MEMORY_IMPORT: &[u8] = b"\x03env\x06memory\x02\x00";
+/// Pages of 64 KiB that a memory begins with: well past any policy's own constants, and still one
+/// byte in LEB128.
+const MEMORY_PAGES_MIN: u8 = 64;
 /// Builtins whose answers differ between equal inputs. The compiler's capabilities leave them
 /// out; a bundle that was built without these is refused.
 const IMPURE_BUILTINS: [&str; 5] =
@@ -222,6 +228,18 @@ fn impure(wasm: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// The module with a memory that begins large enough. The compiler rounds the pages that its
+/// constants need down, so that some policies trap before they begin; hosts are expected to bring
+/// more than is asked for.
+fn with_room(wasm: &[u8]) -> Vec<u8> {
+    let mut wasm = wasm.to_vec();
+    let import = wasm.windows(MEMORY_IMPORT.len()).position(|window| window == MEMORY_IMPORT);
+    if let Some(pages) = import.and_then(|start| wasm.get_mut(start + MEMORY_IMPORT.len())) {
+        *pages = (*pages).max(MEMORY_PAGES_MIN);
+    }
+    wasm
+}
+
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
@@ -234,10 +252,10 @@ impl Compiled {
         config.epoch_interruption(true);
         // An instance's memory is made by the host, one by one; the default would reserve 4 GiB
         // of addresses for each.
-        // config.memory_reservation(MEMORY_BYTES_MAX as u64);
+        config.memory_reservation(MEMORY_BYTES_MAX as u64);
         let compile = |fault: wasmtime::Error| EngineError::Compile(fault.to_string());
         let engine = wasmtime::Engine::new(&config).map_err(compile)?;
-        let module = Module::new(&engine, bundle.wasm()).map_err(compile)?;
+        let module = Module::new(&engine, with_room(bundle.wasm())).map_err(compile)?;
         Ok(Self { engine, module, data: bundle.data().clone() })
     }
 }

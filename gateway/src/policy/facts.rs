@@ -210,8 +210,7 @@ impl DataFacts {
         };
         Self {
             status: findings.status,
-            unscannable: steps
-                .step("data.scan.unscannable", Some(u64::from(findings.unscannable))),
+            unscannable: steps.step("data.scan.unscannable", Some(u64::from(findings.unscannable))),
             labels: sorted(&findings.labels),
             class: findings.class.clone(),
             tlp: findings.tlp.clone(),

@@ -9,8 +9,9 @@ use std::{fmt::Write as _, path::Path, sync::Arc};
 use serde_json::{Value, json};
 
 use crate::policy::{
-    Effect, HostCode, PolicyError, Settings, activate,
+    Effect, HostCode, PolicyError, Settings,
     about::{About, Listed},
+    activate,
     document::{self, DocumentError},
     engine::Limits,
     judge::Bench,

@@ -12,13 +12,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::policy::{
-    PolicyError, activate,
-    bundle::Bundle,
-    document,
-    engine::Limits,
-    judge::Bench,
-    memo::Unobserved,
-    replay::ReplayError,
+    PolicyError, activate, bundle::Bundle, document, engine::Limits, judge::Bench,
+    memo::Unobserved, replay::ReplayError,
 };
 
 pub use expect::Expectation;
@@ -84,7 +79,8 @@ struct Input {
 
 /// Reads every case of a folder, in the order of file names.
 pub fn read(folder: &Path) -> Result<Vec<Case>, ReplayError> {
-    let unreadable = |source| ReplayError::Unreadable { path: folder.display().to_string(), source };
+    let unreadable =
+        |source| ReplayError::Unreadable { path: folder.display().to_string(), source };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
@@ -217,8 +213,7 @@ fn facts(base: &Base, input: &Input) -> Result<Value, String> {
     facts["candidates"] = Value::Object(candidates);
     for (path, value) in &input.set {
         let parts: Vec<&str> = path.split('.').collect();
-        let place =
-            place(&mut facts, &parts).ok_or_else(|| format!("`{path}` cannot be set"))?;
+        let place = place(&mut facts, &parts).ok_or_else(|| format!("`{path}` cannot be set"))?;
         *place = value.clone();
     }
     for path in &input.remove {

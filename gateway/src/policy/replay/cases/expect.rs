@@ -130,7 +130,12 @@ impl RequestRule {
 // === impl Differences ===
 
 impl Differences<'_> {
-    fn same<T: PartialEq + std::fmt::Debug + ?Sized>(&mut self, what: &str, expected: &T, found: &T) {
+    fn same<T: PartialEq + std::fmt::Debug + ?Sized>(
+        &mut self,
+        what: &str,
+        expected: &T,
+        found: &T,
+    ) {
         if expected != found {
             self.faults.push(format!("{what}: expected {expected:?}, found {found:?}"));
         }
@@ -141,9 +146,9 @@ impl Differences<'_> {
 /// for each element of arrays (an empty array means none), else the same value.
 fn within(expected: &Value, found: &Value) -> bool {
     match (expected, found) {
-        (Value::Object(expected), Value::Object(found)) => expected.iter().all(|(name, expected)| {
-            within(expected, found.get(name).unwrap_or(&Value::Null))
-        }),
+        (Value::Object(expected), Value::Object(found)) => expected
+            .iter()
+            .all(|(name, expected)| within(expected, found.get(name).unwrap_or(&Value::Null))),
         (Value::Array(expected), Value::Array(found)) => {
             expected.is_empty() == found.is_empty()
                 && expected.iter().all(|one| found.iter().any(|other| within(one, other)))
