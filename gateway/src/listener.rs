@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::request::Parts;
 
 pub(crate) use body::{ReceivedBody, receive};
-pub(crate) use connection::{After, Connections, Head, Hold, Requests};
+pub(crate) use connection::{After, Connections, Head, Requests};
 pub(crate) use exchange::after_unread;
 pub(crate) use head::{Announced, check as check_head};
 pub(crate) use reply::{Outlet, insert as insert_header, plain_head};
