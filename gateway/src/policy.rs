@@ -1,9 +1,10 @@
 //! Where this call may go, and what must be done with it: decided by the bundle's Wasm alone.
 //!
 //! Makes the [`Permit`] or the [`Denial`], and from a permit the [`Outbound`] bytes. Knows the
-//! nouns above it as one value, `Facts`; not HTTP, not clocks. Whatever it cannot understand is
-//! a denial.
+//! nouns above it as one value, [`facts::Facts`]; not HTTP, not clocks. Whatever it cannot
+//! understand is a denial.
 
+pub mod about;
 pub mod bundle;
 pub mod check;
 pub mod decision;
@@ -11,14 +12,105 @@ pub mod document;
 pub mod duties;
 pub mod engine;
 pub mod facts;
+pub(crate) mod judge;
 pub mod memo;
+pub mod quarter;
 pub mod replay;
+pub mod steps;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use serde::Deserialize;
 
-use crate::catalog::Upstream;
+use crate::{
+    catalog::Upstream,
+    identity::attributes::Country,
+    policy::{
+        about::{About, AboutError, Rules},
+        bundle::{Bundle, BundleError},
+        engine::{Engine, EngineError, EngineFault, Limits},
+        facts::{Asked, Candidates, ContextFacts, DataFacts, Facts, GRACE, RequestFacts},
+        judge::{Bench, Court, Ruling, Verdict},
+        memo::{Bounds, Memo, Observer},
+        quarter::Quarter,
+    },
+    quantity::{Size, Span},
+};
+
+/// Routes whose candidate lists are kept with their hash; a configuration has far fewer.
+const CANDIDATE_LISTS_MAX: usize = 1_024;
+
+/// How calls are judged: the configuration's `[policy]`.
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The bundle file; the built-in one where none is said.
+    pub bundle: Option<PathBuf>,
+    pub profile: String,
+    pub packs: Vec<String>,
+    /// What the contract's `context.env` says: `prod` where nothing else does.
+    pub environment: String,
+    /// Evaluation threads.
+    pub threads: usize,
+    /// Evaluations under way or waiting for a thread; a call beyond them is refused.
+    pub queue_max: usize,
+    /// From asking for a decision to having it, waiting included.
+    pub deadline: Span,
+    /// Decisions that are remembered.
+    pub memo_entries_max: usize,
+    /// Memory for remembered decisions.
+    pub memo_bytes_max: Size,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bundle: None,
+            profile: "default".to_owned(),
+            packs: ["org", "gdpr", "us-ear", "itar", "markings"].map(str::to_owned).into(),
+            environment: "prod".to_owned(),
+            threads: 2,
+            queue_max: 1_024,
+            deadline: Span(Duration::from_millis(250)),
+            memo_entries_max: 10_000,
+            memo_bytes_max: Size(128 << 20),
+        }
+    }
+}
+
+/// Why there is no policy to judge calls with.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the bundle failed its self-test: {0}")]
+    SelfTest(#[from] EngineFault),
+    #[error(transparent)]
+    About(#[from] AboutError),
+    #[error("starting the policy was interrupted")]
+    Interrupted,
+}
+
+/// Takes every fresh decision before anybody may use it; `record` implements it with the ledger.
+#[async_trait]
+pub trait DecisionSink: Send + Sync + 'static {
+    /// Returns once the decision's event has its place in the ledger.
+    async fn record(&self, decided: &Decided) -> Result<(), SinkError>;
+}
+
+/// Why the ledger did not take a decision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the decision cannot be recorded: {0}")]
+pub struct SinkError(pub String);
 
 /// Where the host refuses although policy did not (the contract's host codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +147,8 @@ pub struct Rule {
     pub id: String,
     pub title: String,
     pub citation: String,
+    /// What to do about it; may be empty.
+    pub advice: String,
 }
 
 /// What may be kept of a body in the ledger.
@@ -100,16 +194,18 @@ pub struct Decided {
     pub(crate) revision: String,
     /// Canonical body of the ledger's `decision` event.
     pub(crate) event: Arc<[u8]>,
-    /// The event's digest key for the ledger.
+    /// What policy said, before anything the host refuses.
     pub(crate) effect: Effect,
     pub(crate) warnings: Vec<String>,
-    /// Every rule that refused the request or a target, with what was missing.
+    /// Every rule that refused the request or a target, each once.
     pub(crate) refused_by: Vec<Rule>,
     /// Rules that refused the request itself.
     pub(crate) request_rules: Vec<Rule>,
     /// Excluded target, its rules, what was missing.
     pub(crate) excluded: Vec<(String, Vec<Rule>, Vec<String>)>,
     pub(crate) missing: Vec<String>,
+    /// Who is told, and how urgently; of refusals too.
+    pub(crate) notify: Vec<(String, String)>,
 }
 
 /// The right to attempt the named upstreams with this call's content; nothing else grants it.
@@ -118,6 +214,8 @@ pub struct Permit {
     pub(crate) decided: Arc<Decided>,
     pub(crate) targets: Vec<Permitted>,
     pub(crate) duties: Arc<Duties>,
+    as_of: Quarter,
+    made_at: SystemTime,
 }
 
 /// The refusal of a call, by policy or by the host.
@@ -145,4 +243,415 @@ pub struct Outbound {
     pub(crate) dropped: Vec<String>,
     /// How many places were redacted.
     pub(crate) redacted: u32,
+}
+
+/// The host's refusal on the way to a ruling; never remembered.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    code: HostCode,
+    /// What policy had decided, where it had.
+    decided: Option<Arc<Decided>>,
+}
+
+/// The activated bundle, and what it has decided lately.
+pub struct Policy {
+    bench: Arc<Bench>,
+    memo: Memo,
+    context: Arc<ContextFacts>,
+    /// Whose data it is where a call names no region.
+    subject_regions: Vec<Country>,
+    /// By the address of the list, which each entry keeps alive.
+    candidates: Mutex<HashMap<usize, Arc<Candidates>>>,
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// Reads, compiles and tests the bundle. `region` is the organisation's: where the gateway
+    /// stands, and the data subjects' where a call names none.
+    pub async fn start(
+        settings: &Settings,
+        region: Option<Country>,
+        sink: Arc<dyn DecisionSink>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, PolicyError> {
+        let bundle = read(settings)?;
+        let limits = Limits {
+            threads: settings.threads,
+            queue_max: settings.queue_max,
+            deadline: settings.deadline.0,
+        };
+        let bench = Arc::new(activate(bundle, limits).await?);
+        bench.about.holds(&settings.profile, &settings.packs)?;
+        let bounds = Bounds {
+            entries_max: settings.memo_entries_max,
+            bytes_max: usize::try_from(settings.memo_bytes_max.0).unwrap_or(usize::MAX),
+            flights_max: settings.queue_max,
+        };
+        let court = Court { bench: Arc::clone(&bench), sink, observer: Arc::clone(&observer) };
+        Ok(Self {
+            bench,
+            memo: Memo::new(Arc::new(court), observer, bounds),
+            context: Arc::new(ContextFacts {
+                environment: settings.environment.clone(),
+                profile: settings.profile.clone(),
+                packs: settings.packs.clone(),
+                gateway_region: region.clone(),
+            }),
+            subject_regions: region.into_iter().collect(),
+            candidates: Mutex::default(),
+        })
+    }
+
+    /// What the bundle says about itself.
+    pub fn about(&self) -> &About {
+        &self.bench.about
+    }
+
+    /// The facts of one call, as of `now`.
+    pub fn facts(&self, asked: &Asked<'_>, now: SystemTime) -> Facts {
+        let steps = &self.bench.about.steps;
+        let caller_id = match self.bench.about.needs_caller_id {
+            true => asked.caller.key_id().to_owned(),
+            false => String::new(),
+        };
+        Facts {
+            as_of: Quarter::of(now),
+            asked_at: now,
+            request: RequestFacts::of(asked, steps),
+            caller: Arc::clone(asked.caller.facts()),
+            caller_id,
+            data: DataFacts::of(asked.findings, steps, &self.subject_regions),
+            candidates: self.candidates(&asked.upstreams),
+            context: Arc::clone(&self.context),
+        }
+    }
+
+    /// Decides, or remembers what was decided about equal facts.
+    pub async fn decide(&self, facts: Facts) -> Result<Permit, Denial> {
+        let facts = Arc::new(facts);
+        let ruling = self.memo.ruling(Arc::clone(&facts)).await.map_err(Denial::by_host)?;
+        apply(&ruling, &facts)
+    }
+
+    /// The list with its hash, made when a route is first asked about.
+    fn candidates(&self, upstreams: &Arc<[Arc<Upstream>]>) -> Arc<Candidates> {
+        let address = Arc::as_ptr(upstreams).cast::<()>().addr();
+        let mut lists = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        if lists.len() >= CANDIDATE_LISTS_MAX && !lists.contains_key(&address) {
+            lists.clear();
+        }
+        let list = lists
+            .entry(address)
+            .or_insert_with(|| Arc::new(Candidates::new(Arc::clone(upstreams))));
+        Arc::clone(list)
+    }
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Policy").field("about", &self.bench.about).finish_non_exhaustive()
+    }
+}
+
+/// The configured bundle, or the built-in one.
+pub(crate) fn read(settings: &Settings) -> Result<Bundle, BundleError> {
+    settings.bundle.as_deref().map_or_else(Bundle::built_in, Bundle::read)
+}
+
+/// Compiles a bundle and asks it about itself.
+pub(crate) async fn activate(bundle: Bundle, limits: Limits) -> Result<Bench, PolicyError> {
+    let compiled = tokio::task::spawn_blocking(move || {
+        Engine::start(&bundle, limits).map(|engine| (engine, bundle))
+    });
+    let (engine, bundle) = compiled.await.map_err(|_cancelled| PolicyError::Interrupted)??;
+    let answer = engine.describe().await?;
+    let about = About::read(&answer, bundle.revision())?;
+    let rules = Rules::read(bundle.data())?;
+    Ok(Bench { engine, about, rules })
+}
+
+/// The call's own upstreams under a ruling on equal facts.
+fn apply(ruling: &Ruling, facts: &Facts) -> Result<Permit, Denial> {
+    let decided = Arc::clone(&ruling.decided);
+    match &ruling.verdict {
+        Verdict::Permitted { targets, duties } => {
+            let permitted = |target: &judge::Target| {
+                let upstream = facts.upstreams().get(target.index)?;
+                Some(Permitted {
+                    upstream: Arc::clone(upstream),
+                    rank: target.rank,
+                    basis: target.basis.clone(),
+                    mechanism: target.mechanism.clone(),
+                })
+            };
+            Ok(Permit {
+                targets: targets.iter().filter_map(permitted).collect(),
+                duties: Arc::clone(duties),
+                as_of: ruling.as_of,
+                made_at: facts.asked_at,
+                decided,
+            })
+        }
+        Verdict::Refused { code } => Err(Denial::by_policy(code, decided)),
+    }
+}
+
+// === impl Permit ===
+
+impl Permit {
+    /// The permitted upstreams in the route's order.
+    pub fn targets(&self) -> &[Permitted] {
+        &self.targets
+    }
+
+    /// What must be done with the call.
+    pub fn duties(&self) -> &Arc<Duties> {
+        &self.duties
+    }
+
+    /// The decision it rests on.
+    pub fn decided(&self) -> &Arc<Decided> {
+        &self.decided
+    }
+
+    /// Whether an attempt that starts at `now` may still rest on it: within its quarter of an
+    /// hour, or within ten seconds of being made.
+    pub fn serves(&self, now: SystemTime) -> bool {
+        let in_quarter = self.as_of.start() <= now && now < self.as_of.end();
+        let young = now.duration_since(self.made_at).is_ok_and(|age| age <= GRACE);
+        in_quarter || young
+    }
+}
+
+// === impl Permitted ===
+
+impl Permitted {
+    /// The upstream that was judged.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// The legal preference: 1 is no transfer at all; routing chooses within a rank.
+    pub fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    /// The rules it rests on.
+    pub fn basis(&self) -> &[Rule] {
+        &self.basis
+    }
+
+    /// The transfer mechanism's id, where personal data moves.
+    pub fn mechanism(&self) -> Option<&str> {
+        self.mechanism.as_deref()
+    }
+}
+
+// === impl Decided ===
+
+impl Decided {
+    /// `sha256:…` of the facts.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The bundle's revision.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Canonical body of the ledger's `decision` event.
+    pub fn event(&self) -> &Arc<[u8]> {
+        &self.event
+    }
+
+    /// What policy said, before anything the host refuses.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Warnings that come with the decision.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Every rule that refused the request or a target, each once.
+    pub fn refused_by(&self) -> &[Rule] {
+        &self.refused_by
+    }
+}
+
+// === impl Denial ===
+
+impl Denial {
+    /// A refusal by the host alone, before or after policy was asked.
+    pub fn host(code: HostCode) -> Self {
+        Self::by_host(Refusal::host(code))
+    }
+
+    /// What to tell the client: which rule, what it is called, what would help.
+    pub fn message(&self) -> String {
+        let rule = self.rules.iter().find(|rule| rule.id == self.code);
+        let named = match rule {
+            Some(rule) if !rule.title.is_empty() => format!("{} ({})", self.code, rule.title),
+            _ => self.code.clone(),
+        };
+        let advice = match (rule, self.host) {
+            (_, Some(code)) => code.advice(),
+            (Some(rule), None) if !rule.advice.is_empty() => rule.advice.as_str(),
+            (_, None) => "Ask who runs this gateway and name the call id.",
+        };
+        let verdict = match (self.effect, self.host) {
+            (_, Some(_)) => "this call is refused",
+            (Effect::NeedsApproval, None) => "policy wants an approval of this call",
+            (Effect::Allow | Effect::LocalOnly | Effect::Deny, None) => "policy refuses this call",
+        };
+        format!("{verdict}: {named}. {advice}")
+    }
+
+    fn by_policy(code: &str, decided: Arc<Decided>) -> Self {
+        Self {
+            code: code.to_owned(),
+            effect: decided.effect,
+            host: None,
+            rules: decided.refused_by.clone(),
+            missing: decided.missing.clone(),
+            notify: decided.notify.clone(),
+            decided: Some(decided),
+        }
+    }
+
+    fn by_host(refusal: Refusal) -> Self {
+        let decided = refusal.decided.as_ref();
+        Self {
+            code: refusal.code.name().to_owned(),
+            effect: Effect::Deny,
+            host: Some(refusal.code),
+            rules: decided.map(|decided| decided.refused_by.clone()).unwrap_or_default(),
+            missing: decided.map(|decided| decided.missing.clone()).unwrap_or_default(),
+            notify: decided.map(|decided| decided.notify.clone()).unwrap_or_default(),
+            decided: refusal.decided,
+        }
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn host(code: HostCode) -> Self {
+        Self { code, decided: None }
+    }
+
+    fn engine_timeout() -> Self {
+        Self::host(HostCode::EngineTimeout)
+    }
+
+    fn engine_failed() -> Self {
+        Self::host(HostCode::EngineError)
+    }
+}
+
+// === impl Duties ===
+
+impl Duties {
+    /// Nothing but the least: a hash of the body may be kept.
+    pub(crate) fn none() -> Self {
+        Self {
+            redact: Vec::new(),
+            rescan: false,
+            log_body: LogBody::Hash,
+            retain_decision_days: None,
+            retain_body_days: None,
+            max_tokens: None,
+            zdr_required: false,
+            label_ai: false,
+            notify: Vec::new(),
+        }
+    }
+}
+
+// === impl Effect ===
+
+impl Effect {
+    /// The contract's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::LocalOnly => "local_only",
+            Self::NeedsApproval => "needs_approval",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// Reads the contract's word.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Allow, Self::LocalOnly, Self::NeedsApproval, Self::Deny];
+        all.into_iter().find(|effect| effect.name() == text)
+    }
+}
+
+// === impl HostCode ===
+
+impl HostCode {
+    /// The code as clients, log and metrics show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoBundle => "NO_BUNDLE",
+            Self::BundleStale => "BUNDLE_STALE",
+            Self::EngineError => "ENGINE_ERROR",
+            Self::EngineTimeout => "ENGINE_TIMEOUT",
+            Self::Undefined => "UNDEFINED",
+            Self::EchoMismatch => "ECHO_MISMATCH",
+            Self::BadDecisionSchema => "BAD_DECISION_SCHEMA",
+            Self::UnknownObligation => "UNKNOWN_OBLIGATION",
+            Self::RedactionIncomplete => "REDACTION_INCOMPLETE",
+            Self::ConflictLog => "CONFLICT-LOG",
+            Self::ConflictRetention => "CONFLICT-RETENTION",
+            Self::NoEligibleUpstream => "NO_ELIGIBLE_UPSTREAM",
+            Self::BodyOverInspectionLimit => "BODY_OVER_INSPECTION_LIMIT",
+            Self::UnknownRoute => "UNKNOWN_ROUTE",
+            Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
+        }
+    }
+
+    /// What a client can do about it.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::NoBundle
+            | Self::BundleStale
+            | Self::EngineError
+            | Self::Undefined
+            | Self::EchoMismatch
+            | Self::BadDecisionSchema => {
+                "The policy gave no usable decision, so nothing was sent. Ask who runs this \
+                 gateway and name the call id."
+            }
+            Self::EngineTimeout => "No decision was made in time, so nothing was sent. Try again.",
+            Self::UnknownObligation => {
+                "The policy asks for something this gateway cannot do, so nothing was sent. Ask \
+                 who runs this gateway and name the call id."
+            }
+            Self::RedactionIncomplete => {
+                "Data that must be taken out of the prompt could not be, so nothing was sent. \
+                 Remove it and ask again."
+            }
+            Self::ConflictLog => {
+                "The policy wants the prompt kept in a way this gateway has no place for, so \
+                 nothing was sent. Ask who runs this gateway and name the call id."
+            }
+            Self::ConflictRetention => {
+                "The policy's retention times contradict each other, so nothing was sent. Ask \
+                 who runs this gateway and name the call id."
+            }
+            Self::NoEligibleUpstream => {
+                "None of the permitted upstreams can be used now. Try again later."
+            }
+            Self::BodyOverInspectionLimit => "The body is too large to be inspected. Shorten it.",
+            Self::UnknownRoute => "There is no such model. `GET /v1/models` lists them.",
+            Self::AuditUnavailable => {
+                "The call cannot be recorded now, so nothing was sent. Try again later."
+            }
+        }
+    }
 }

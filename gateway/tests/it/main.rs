@@ -1,1 +1,3 @@
 //! The tests of this crate, through its public surface.
+
+mod policy;
