@@ -2,7 +2,13 @@
 //!
 //! Makes the [`Upstream`]s, one shared list per route. Knows settings; not calls.
 
+pub mod build;
 pub mod facts;
+mod local;
+pub mod settings;
+mod url;
+
+pub use url::UrlError;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -96,4 +102,46 @@ pub struct Route {
 #[derive(Debug)]
 pub struct Catalog {
     pub(crate) routes: BTreeMap<String, Arc<Route>>,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// The model name that clients ask for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Its upstreams, the preferred first.
+    pub fn upstreams(&self) -> &Arc<[Arc<Upstream>]> {
+        &self.upstreams
+    }
+    /// When an attempt is given up.
+    pub fn deadlines(&self) -> crate::catalog::facts::Deadlines {
+        self.deadlines
+    }
+}
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// The route that clients ask for by `name`.
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.get(name)
+    }
+    /// Every route, by name.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
+    }
+    /// Every upstream that a route leads to, once each, in the order of their ids.
+    pub fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        let targets = self.routes.values().flat_map(|route| route.upstreams.iter());
+        let by_id: BTreeMap<_, _> =
+            targets.map(|upstream| (upstream.id.as_str(), Arc::clone(upstream))).collect();
+        by_id.into_values().collect()
+    }
+    /// Whether a route leads to the model of this process.
+    pub fn needs_local_model(&self) -> bool {
+        let local = |upstream: &Arc<Upstream>| matches!(upstream.address, Address::Local);
+        self.upstreams().iter().any(local)
+    }
 }

@@ -1,12 +1,23 @@
 //! Who asks: from the request's head alone, proven and not claimed.
 //!
 //! Makes the [`Caller`]. Knows headers, keys and the store; not what is asked.
+//! Proving a caller costs one HMAC-SHA256 of 43 bytes (under a microsecond) and one lookup.
 
 pub mod attributes;
+pub mod countries;
+pub mod demonstration;
+pub mod keys;
+pub mod limits;
+pub mod organisation;
+pub mod ring;
+pub mod vocabulary;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use crate::identity::attributes::{CallerFacts, DataAttributes, RequestAttributes};
+use crate::identity::{
+    attributes::{CallerFacts, DataAttributes, RequestAttributes},
+    limits::{Running, Used},
+};
 
 /// A tenant's id, from configuration or a key; never from a header.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +46,27 @@ pub enum Role {
     Operator,
 }
 
+// === impl Role ===
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Caller, Self::Auditor, Self::Operator];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Auditor => "auditor",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+}
+
 /// A proven caller. Made once per key and shared by its calls.
 #[derive(Debug)]
 pub struct Caller {
@@ -46,6 +78,7 @@ pub struct Caller {
     data: DataAttributes,
     calls_at_once_max: u32,
     refused_per_second_max: u32,
+    used: Arc<Used>,
 }
 
 /// Why a caller was not proven.
@@ -53,9 +86,13 @@ pub struct Caller {
 pub enum IdentityError {
     #[error("no key was sent: use `Authorization: Bearer cdn_…`")]
     Missing,
+    #[error("the key is incomplete or mistyped (its checksum does not fit): copy it again")]
+    Malformed,
     #[error("the key is not known or was revoked")]
     Unknown,
 }
+
+// === impl Caller ===
 
 impl Caller {
     /// Public id of the key.
@@ -90,4 +127,23 @@ impl Caller {
     pub fn refused_per_second_max(&self) -> u32 {
         self.refused_per_second_max
     }
+
+    /// Takes a place among the calls that run with this key; `None` at its limit.
+    pub fn run(&self) -> Option<Running> {
+        self.used.run(self.calls_at_once_max)
+    }
+
+    /// Counts a call that policy refused; `false` where the key has had more of them within
+    /// this second than it may.
+    pub fn may_be_refused(&self, now: Instant) -> bool {
+        self.used.refuse(now) <= self.refused_per_second_max
+    }
+
+    /// Calls that run with this key now.
+    pub fn calls_running(&self) -> u32 {
+        self.used.running()
+    }
 }
+
+#[cfg(test)]
+mod tests;

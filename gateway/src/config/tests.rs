@@ -1,0 +1,123 @@
+//! Configurations, good and bad; the texts of refusals are part of the product.
+
+use super::*;
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    let source = Source::File("conf/cordon.toml".into());
+    Written::parse(source, text)?.check(None, &|_| None)
+}
+
+fn refusal(text: &str) -> String {
+    read(text).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn the_demonstration_is_a_good_configuration() {
+    let config = read(DEMONSTRATION).unwrap();
+    assert_eq!(config.policy.packs, ["org", "gdpr", "us-ear", "itar", "markings"]);
+    assert_eq!(config.organisation.headquarters.as_str(), "DE");
+    let targets = |route: &str| -> Vec<_> {
+        let route = config.catalog.route(route).unwrap();
+        route.upstreams().iter().map(|upstream| upstream.id().as_str().to_owned()).collect()
+    };
+    assert_eq!(targets("assistant"), ["us-frontier/frontier-large", "local/smollm2-135m"]);
+    assert_eq!(targets("local"), ["local/smollm2-135m"]);
+}
+
+#[test]
+fn relative_paths_start_at_the_files_folder_and_the_command_line_wins() {
+    let config = read(DEMONSTRATION).unwrap();
+    assert_eq!(config.data.path(), Path::new("conf/data"));
+    assert_eq!(config.local.folder.unwrap(), Path::new("conf/data/models"));
+    let written = Written::parse(Source::Demonstration, DEMONSTRATION).unwrap();
+    let config = written.check(Some(Path::new("elsewhere")), &|_| None).unwrap();
+    assert_eq!(config.data.database(), Path::new("elsewhere/cordon.db"));
+    assert_eq!(config.local.folder.unwrap(), Path::new("elsewhere/models"));
+}
+
+/// Replaces the first `from` of the demonstration.
+fn changed(from: &str, to: &str) -> String {
+    assert!(DEMONSTRATION.contains(from), "{from}");
+    DEMONSTRATION.replacen(from, to, 1)
+}
+
+fn line_of(text: &str, part: &str) -> usize {
+    text.lines().position(|line| line.contains(part)).unwrap() + 1
+}
+
+#[test]
+fn a_fault_is_told_with_its_line_and_what_to_do() {
+    for (from, to, part, advice) in [
+        ("ai = \"127", "ia = \"127", "ia = ", "`listeners.ia` is no setting; the nearest is `ai`"),
+        (
+            "provider_headquarters = \"US\"",
+            "provider_headquarter = \"US\"",
+            "provider_headquarter ",
+            "`upstreams.us-frontier.provider_headquarter` is no setting; \
+             the nearest is `provider_headquarters`",
+        ),
+        ("[policy]", "[polcy]", "[polcy]", "`polcy` is no setting; the nearest is `policy`"),
+        ("first_token = ", "first_tokn = ", "first_tokn", "the nearest is `first_token`"),
+        ("region = \"DE\"", "region = \"UK\"", "region = \"UK\"", "write `GB`"),
+        ("ai = \"127.0.0.1:8080\"", "ai = \"localhost\"", "ai = ", "is no address"),
+        ("\"32MiB\"", "\"32 megs\"", "32 megs", "write it like `32MiB`"),
+        ("idle_deadline = \"60s\"", "idle_deadline = 60", "idle_deadline", "expected a string"),
+        ("mode = \"required\"", "mode = \"best_effort\"", "best_effort", "not built yet"),
+        ("stream = \"pass\"", "stream = \"hold\"", "stream = \"hold\"", "not built yet"),
+        ("on = \"2026-11-01\"", "on = \"2026-11-31\"", "2026-11-31", "is no day"),
+        ("zdr = true", "zdr = \"maybe\"", "zdr = ", "neither yes nor no"),
+        ("residency = \"best_effort\"", "residency = \"often\"", "often", "`guaranteed`"),
+        ("127.0.0.1:9/v1", "10.1.1.1:9/v1", "10.1.1.1", "`plaintext = true`"),
+        ("8081", "8080", "admin = ", "an address each"),
+        ("\"local/smollm2-135m\"]\ndead", "\"locl/smollm2\"]\ndead", "locl", "nearest is `local/"),
+    ] {
+        let text = changed(from, to);
+        let line = line_of(&text, part);
+        let told = refusal(&text);
+        assert!(told.contains(advice), "{told}");
+        assert!(told.starts_with(&format!("conf/cordon.toml:{line}: ")), "line {line}: {told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+#[test]
+fn several_faults_are_told_at_once_in_the_order_of_their_lines() {
+    let text = changed("ai = \"127.0.0.1:8080\"", "ai = \"x\"")
+        .replacen("profile = \"default\"", "profil = \"default\"", 1)
+        .replacen("zdr = true", "zdr = 7", 1)
+        .replacen("\"20GiB\"", "\"20\"", 1);
+    let told = refusal(&text);
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 4, "{told}");
+    for (line, part) in lines.iter().zip(["listeners.ai", "policy.profil", "zdr", "bytes_max"]) {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn what_is_missing_or_no_toml_is_told() {
+    assert!(refusal("").contains("`[organisation]` is missing"), "{}", refusal(""));
+    let told = refusal("data = \"x\"\n[organisation\nname = 1\n");
+    assert!(told.starts_with("conf/cordon.toml:2: this is no TOML"), "{told}");
+    let told = refusal("data = \"x\"\ndata = \"y\"\n");
+    assert!(told.contains("conf/cordon.toml:2") && told.contains("duplicate key"), "{told}");
+    let told = refusal("[organisation]\nname = \"x\"\nheadquarters = \"DE\"\n");
+    assert!(told.contains(":1: `organisation`: missing field `region`"), "{told}");
+    let missing = Written::read(Source::File("/nowhere/cordon.toml".into())).unwrap_err();
+    assert!(missing.to_string().contains("`cordon init /nowhere/cordon.toml`"));
+}
+
+#[test]
+fn the_schema_knows_every_setting_of_the_demonstration() {
+    let schema = schema();
+    let mut document = Document::parse(DEMONSTRATION).unwrap();
+    document.refuse_unknown(&schema);
+    assert_eq!(document.faults, []);
+    assert!(schema.pointer("/properties/upstreams/description").is_some());
+}
+
+#[test]
+fn the_digest_changes_with_the_text() {
+    let text = format!("{DEMONSTRATION}\n");
+    assert_ne!(read(DEMONSTRATION).unwrap().digest, read(&text).unwrap().digest);
+}
