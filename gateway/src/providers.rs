@@ -183,6 +183,29 @@ enum Source {
     Local(Box<LocalAnswer>),
 }
 
+// === impl Cause ===
+
+impl Cause {
+    /// One word for record and metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::ClosedBeforeHead => "closed_before_head",
+            Self::BrokenBody => "broken_body",
+            Self::Protocol => "protocol",
+            Self::Timeout(Deadline::Connect) => "timeout_connect",
+            Self::Timeout(Deadline::FirstToken) => "timeout_first_token",
+            Self::Timeout(Deadline::Gap) => "timeout_gap",
+            Self::Timeout(Deadline::Total) => "timeout_total",
+            Self::Status => "status",
+            Self::TooLarge => "too_large",
+            Self::LocalUnavailable => "local_unavailable",
+            Self::LocalBusy => "local_busy",
+        }
+    }
+}
+
 // === impl Failure ===
 
 impl Failure {
@@ -242,6 +265,14 @@ impl Providers {
     ) -> Result<Self, ProvidersError> {
         let connections = Connections::new(remotes, settings.clone())?;
         Ok(Self { connections, local, settings })
+    }
+
+    /// Whether `upstream` could be tried at all: the local model may be missing.
+    pub fn can_try(&self, upstream: &Upstream) -> bool {
+        match upstream.address() {
+            Address::Remote(_) => true,
+            Address::Local => self.local.is_some(),
+        }
     }
 
     /// Connects, sends, reads the final head. 2xx becomes an [`Attempt`], all else a [`Failure`].

@@ -53,8 +53,7 @@ impl SecretReference {
     ) -> Result<Secret, SecretError> {
         match self {
             Self::Env(name) => {
-                let text =
-                    variable(name).ok_or_else(|| SecretError::Unset { name: name.clone() })?;
+                let text = variable(name).ok_or_else(|| SecretError::Unset { name: name.clone() })?;
                 one_line(&text).ok_or_else(|| SecretError::UnusableVariable { name: name.clone() })
             }
             Self::File(path) => read_closed(path),

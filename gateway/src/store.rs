@@ -171,8 +171,7 @@ impl Store {
         rows::insert_key(&mut transaction, row).await.map_err(failed)?;
         let author = Author { by: by.to_owned(), at: row.created_at.clone() };
         let detail = rows::created(row);
-        let subject =
-            rows::Subject { kind: ChangeKind::KeyCreated, id: &row.id, tenant: &row.tenant };
+        let subject = rows::Subject { kind: ChangeKind::KeyCreated, id: &row.id, tenant: &row.tenant };
         rows::log(&mut transaction, &subject, &author, &detail).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }

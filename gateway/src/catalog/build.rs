@@ -29,7 +29,6 @@ pub const TARGETS_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 128;
 
 /// What the catalogue is built from, besides upstreams and routes.
-#[expect(missing_debug_implementations, reason = "it borrows a function")]
 pub struct Site<'a> {
     pub organisation: &'a Organisation,
     /// Relative paths start here.

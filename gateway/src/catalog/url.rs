@@ -100,7 +100,9 @@ fn numbers(host: &str) -> Vec<IpAddr> {
 /// Link-local (169.254/16 with the metadata services, fe80::/10), unspecified, multicast.
 fn is_forbidden(address: &IpAddr) -> bool {
     match address.to_canonical() {
-        IpAddr::V4(four) => four.is_link_local() || four.is_unspecified() || four.is_multicast(),
+        IpAddr::V4(four) => {
+            four.is_link_local() || four.is_unspecified() || four.is_multicast()
+        }
         IpAddr::V6(six) => {
             six.is_unicast_link_local() || six.is_unspecified() || six.is_multicast()
         }

@@ -1,1 +1,169 @@
-//! The patterns of personal data and secrets.
+//! The cues that make a text worth a closer look, and the one pass that finds them.
+//!
+//! Keywords are found all at once; an `@` or enough digits are counted on the way. Each cue names
+//! what looks closer, at that place and within a window, so that no text can make it slow.
+
+use std::{cmp::Reverse, ops::Range};
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
+use crate::classify::{
+    Confidence, Kind, Settings,
+    labels::Labels,
+    markings::{self, Marking},
+    numbers,
+    plain::Plain,
+    secrets::{self, Secrets},
+};
+
+/// How far in front of `;base64,` its `data:` may stand.
+const DATA_URL_HEAD_MAX: usize = 128;
+
+/// What was found at a place of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hit {
+    pub range: Range<usize>,
+    pub kind: Kind,
+    pub confidence: Confidence,
+}
+
+/// What one text gave.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub hits: &'a mut Vec<Hit>,
+    pub labels: &'a mut Labels,
+    /// Data that stands in the text in a form that cannot be read.
+    pub unreadable: u32,
+    /// Up to here the text is part of a private key.
+    pub key_end: usize,
+    /// Up to here the text is part of a banner.
+    pub banner_end: usize,
+    pub statement: markings::Statement,
+}
+
+/// What looks closer behind a keyword.
+#[derive(Debug, Clone, Copy)]
+enum Cue {
+    Secret(secrets::Cue),
+    Marking(Marking),
+    /// An `@` that is written otherwise.
+    WrittenAt,
+    DataUrl,
+}
+
+/// Every keyword in one automaton, and what each leads to.
+#[derive(Debug)]
+pub struct Patterns {
+    keywords: AhoCorasick,
+    cues: Vec<Cue>,
+    secrets: Secrets,
+    emails: emails::Emails,
+}
+
+mod emails;
+
+// === impl Found ===
+
+impl<'a> Found<'a> {
+    pub(super) fn new(hits: &'a mut Vec<Hit>, labels: &'a mut Labels) -> Self {
+        Self {
+            hits,
+            labels,
+            unreadable: 0,
+            key_end: 0,
+            banner_end: 0,
+            statement: markings::Statement::default(),
+        }
+    }
+
+    pub(super) fn hit(&mut self, range: Range<usize>, kind: Kind, confidence: Confidence) {
+        self.hits.push(Hit { range, kind, confidence });
+    }
+}
+
+// === impl Patterns ===
+
+impl Patterns {
+    /// Builds the automaton and the patterns behind it.
+    pub(super) fn new() -> Self {
+        let mut words: Vec<(&str, Cue)> = vec![(";base64,", Cue::DataUrl)];
+        words.extend(emails::AT_WORDS.map(|word| (word, Cue::WrittenAt)));
+        words.extend(secrets::keywords().map(|(word, cue)| (word, Cue::Secret(cue))));
+        words.extend(markings::KEYWORDS.map(|(word, marking)| (word, Cue::Marking(marking))));
+        let keywords = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .kind(Some(AhoCorasickKind::DFA))
+            .build(words.iter().map(|(word, _)| word))
+            .expect("a few hundred short keywords fit into an automaton");
+        Self {
+            keywords,
+            cues: words.into_iter().map(|(_, cue)| cue).collect(),
+            secrets: Secrets::new(),
+            emails: emails::Emails::new(),
+        }
+    }
+
+    /// Finds everything in one text. `prose` is text of the client's own; a word of a schema
+    /// that looks like a banner is none.
+    pub(super) fn scan(
+        &self,
+        plain: &Plain<'_>,
+        prose: bool,
+        settings: &Settings,
+        found: &mut Found<'_>,
+    ) {
+        let text = plain.text();
+        for word in self.keywords.find_overlapping_iter(text) {
+            let at = word.start()..word.end();
+            match self.cues[word.pattern().as_usize()] {
+                Cue::Secret(cue) => self.secrets.look(text, at, cue, found),
+                Cue::Marking(marking) if prose => {
+                    markings::look(text, at, marking, settings, found);
+                }
+                Cue::Marking(marking) => {
+                    markings::look_banner(text, at, marking, found);
+                }
+                Cue::WrittenAt => self.emails.written(text, at, found),
+                Cue::DataUrl => found.unreadable += u32::from(is_data_url(text, at.start)),
+            }
+        }
+        markings::statement(text, found);
+        let (at_signs, digits) = count(text.as_bytes());
+        if at_signs {
+            self.emails.signs(text, found);
+        }
+        if digits >= numbers::DIGITS_MIN {
+            numbers::scan(text, found.hits);
+        }
+    }
+}
+
+/// Whether there is an `@`, and how many digits there are.
+fn count(bytes: &[u8]) -> (bool, usize) {
+    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
+    (bytes.contains(&b'@'), digits)
+}
+
+fn is_data_url(text: &str, at: usize) -> bool {
+    let from = at.saturating_sub(DATA_URL_HEAD_MAX);
+    let head = &text.as_bytes()[from..at];
+    let head = head.rsplit(|byte| byte.is_ascii_whitespace()).next().unwrap_or(head);
+    head.windows(5).any(|window| window.eq_ignore_ascii_case(b"data:"))
+}
+
+/// Sorts hits and drops those that lie within another of the same or a more telling kind.
+pub(super) fn drop_contained(hits: &mut Vec<Hit>) {
+    hits.sort_by_key(|hit| (hit.range.start, Reverse(hit.range.end), Reverse(hit.kind)));
+    // For each kind, how far the hits that were kept reach; they all begin earlier.
+    let mut reached: Vec<(Kind, usize)> = Vec::new();
+    hits.retain(|hit| {
+        let covered = reached.iter().any(|(kind, end)| *kind >= hit.kind && *end >= hit.range.end);
+        if !covered {
+            match reached.iter_mut().find(|(kind, _)| *kind == hit.kind) {
+                Some((_, end)) => *end = (*end).max(hit.range.end),
+                None => reached.push((hit.kind, hit.range.end)),
+            }
+        }
+        !covered
+    });
+}

@@ -61,7 +61,8 @@ impl fmt::Display for Faults {
 /// A path as one writes it in TOML: `upstreams.x.models."gpt-4.1"`.
 pub(super) fn path_text(path: &[String]) -> String {
     let bare = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
     };
     let parts = path.iter().map(|part| if bare(part) { part.clone() } else { format!("{part:?}") });
     parts.collect::<Vec<_>>().join(".")

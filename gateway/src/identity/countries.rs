@@ -49,8 +49,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_write() {
-        for (text, advice) in
-            [("UK", "write `GB`"), ("de", "write `DE`"), ("Germany", "ISO 3166-1")]
+        for (text, advice) in [("UK", "write `GB`"), ("de", "write `DE`"), ("Germany", "ISO 3166-1")]
         {
             assert!(refusal(text).contains(advice), "{}", refusal(text));
         }

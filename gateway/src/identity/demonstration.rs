@@ -63,7 +63,11 @@ pub async fn ensure(
     write(path, &key).map_err(|source| DemonstrationError::File { path: path.into(), source })
 }
 
-async fn is_valid(path: &Path, store: &Store, pepper: &Pepper) -> Result<bool, DemonstrationError> {
+async fn is_valid(
+    path: &Path,
+    store: &Store,
+    pepper: &Pepper,
+) -> Result<bool, DemonstrationError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),

@@ -29,8 +29,6 @@ use crate::{
     store::{KeyRow, Store, StoreError},
 };
 
-pub use crate::identity::limits::Running;
-
 /// What every key begins with.
 pub const PREFIX: &str = "cdn_";
 /// 62^33 is a little over 2^196.
@@ -148,13 +146,8 @@ fn make(path: &Path) -> Result<[u8; 32], KeyError> {
     let bytes: [u8; 32] = rand::rng().random();
     let beside = path.with_extension(format!("new{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(failed)?;
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
     file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     let linked = std::fs::hard_link(&beside, path);
     std::fs::remove_file(&beside).map_err(failed)?;

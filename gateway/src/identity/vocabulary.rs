@@ -40,9 +40,7 @@ pub enum AttributeError {
     Country { path: &'static str, why: String },
     #[error("`{path}` takes one value and was given twice")]
     Twice { path: &'static str },
-    #[error(
-        "`{path}` has more than {VALUES_MAX} values, or one longer than {VALUE_BYTES_MAX} bytes"
-    )]
+    #[error("`{path}` has more than {VALUES_MAX} values, or one longer than {VALUE_BYTES_MAX} bytes")]
     TooMany { path: &'static str },
 }
 
@@ -73,7 +71,10 @@ const FIELDS: [(&str, Field); 26] = [
             &mut a.caller.organisation.screening_status
         }),
     ),
-    ("caller.org.screening.lists", Field::Texts(|a| &mut a.caller.organisation.screening_lists)),
+    (
+        "caller.org.screening.lists",
+        Field::Texts(|a| &mut a.caller.organisation.screening_lists),
+    ),
     ("caller.org.screening.owned50", Field::Known(|a| &mut a.caller.organisation.owned50)),
     ("caller.org.screening.age_d", Field::AgeDays(|a| &mut a.caller.organisation.screened_on)),
     ("caller.person.nationalities", Field::Countries(|a| &mut a.caller.person.nationalities)),
@@ -110,15 +111,20 @@ const FIELDS: [(&str, Field); 26] = [
 ];
 
 /// The contract's classes, least first.
-pub const CLASSES: [&str; 8] =
-    ["PUBLIC", "INTERNAL", "CONFIDENTIAL", "RESTRICTED", "CUI", "ITAR", "EU_RESTRICTED", "SECRET"];
+pub const CLASSES: [&str; 8] = [
+    "PUBLIC",
+    "INTERNAL",
+    "CONFIDENTIAL",
+    "RESTRICTED",
+    "CUI",
+    "ITAR",
+    "EU_RESTRICTED",
+    "SECRET",
+];
 
-/// The contract's label norms; `cui:<category>` and traffic lights besides.
+/// The contract's label norms; `cui:<category>` besides.
 const NORMS: [&str; 8] =
     ["public", "internal", "confidential", "restricted", "cui", "itar", "eu-restricted", "secret"];
-
-/// The Traffic Light Protocol's colours (TLP 2.0).
-const LIGHTS: [&str; 5] = ["clear", "green", "amber", "amber+strict", "red"];
 
 // === impl Attributes ===
 
@@ -215,7 +221,11 @@ fn known(path: &'static str, value: &str) -> Result<Known, AttributeError> {
 }
 
 /// One of `words`, or none for `unknown`. Classes are written in upper case, all else in lower.
-fn word(path: &'static str, words: &[&str], value: &str) -> Result<Option<String>, AttributeError> {
+fn word(
+    path: &'static str,
+    words: &[&str],
+    value: &str,
+) -> Result<Option<String>, AttributeError> {
     if value == "unknown" {
         return Ok(None);
     }
@@ -255,12 +265,9 @@ fn label(path: &'static str, value: &str) -> Result<String, AttributeError> {
     let token = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
-    let light = norm.strip_prefix("tlp:").is_some_and(|light| LIGHTS.contains(&light));
     let known = NORMS.contains(&norm) || norm.strip_prefix("cui:").is_some_and(token);
-    let known = known || (light && marks.is_none());
     if !known || !marks.is_none_or(|marks| marks.split('/').all(token)) {
-        let expected =
-            format!("a label like `cui:sp-cti;diss=noforn`, of `{}`", NORMS.join("`, `"));
+        let expected = format!("a label like `cui:sp-cti;diss=noforn`, of `{}`", NORMS.join("`, `"));
         return Err(refuse(path, &expected, value));
     }
     Ok(lower)

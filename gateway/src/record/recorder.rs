@@ -9,11 +9,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use cordon_ledger::{
-    append::{DecisionBody, Draft, Ledger, Receipt},
-    event::Kind,
-    recover::{OpenCall, Recovered},
-};
+use cordon_ledger::{AppendError, DecisionBody, Draft, Kind, Ledger, OpenCall, Receipt, Recovered, Status};
 use hmac::{Hmac, Mac};
 use serde::Deserialize;
 use serde_json::Value;
@@ -75,9 +71,9 @@ impl Recorder {
 
     /// The call begins: from here on it leaves exactly one outcome.
     pub fn open(&self, caller: &Arc<Caller>, call_id: CallId) -> Result<Entry, RecordError> {
-        let tenant = caller.tenant().shared();
+        let tenant = Arc::from(caller.tenant().as_str());
         let place = self.0.ledger.begin(call_id.uuid(), &tenant)?;
-        let notes = Notes::new(Arc::clone(caller), SystemTime::now(), Instant::now());
+        let notes = Notes::new(Arc::clone(caller), tenant, SystemTime::now(), Instant::now());
         Ok(Entry::new(Arc::clone(&self.0), place, call_id, notes))
     }
 
@@ -87,7 +83,7 @@ impl Recorder {
     }
 
     /// The ledger's state, for readiness and metrics.
-    pub fn status(&self) -> cordon_ledger::append::Status {
+    pub fn status(&self) -> Status {
         self.0.ledger.status()
     }
 
@@ -142,7 +138,7 @@ impl Recorder {
         let now = rfc3339(SystemTime::now());
         let draft = |kind, body: Body| Draft {
             kind,
-            tenant: Some(Arc::clone(&call.tenant)),
+            tenant: call.tenant.clone(),
             call_id: Some(call.call_id),
             body: body.finish(),
             decision: None,
@@ -175,8 +171,9 @@ impl Recorder {
         let mut body = Body::new();
         body.text("reason", reason);
         self.note(Kind::Stop, body)?.durable().await?;
-        self.0.ledger.shutdown();
-        Ok(())
+        let ledger = self.0.ledger.clone();
+        let ended = tokio::task::spawn_blocking(move || ledger.shutdown()).await;
+        Ok(ended.unwrap_or(Err(AppendError::Closed))?)
     }
 }
 
@@ -222,9 +219,11 @@ impl DecisionSink for Recorder {
             body: decided.event.to_vec(),
             decision: None,
         };
-        let receipt = self.0.ledger.append(draft).map_err(|fault| SinkError(fault.to_string()))?;
-        receipt.written().await.map_err(|fault| SinkError(fault.to_string()))?;
-        Ok(())
+        let recorded = async { self.0.ledger.append(draft)?.written().await };
+        recorded.await.map(|_position| ()).map_err(|fault| {
+            tracing::error!("a decision is not recorded: {fault}");
+            SinkError(fault.to_string())
+        })
     }
 }
 

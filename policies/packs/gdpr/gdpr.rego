@@ -238,9 +238,11 @@ lacks(candidate, "provider_hq") if facts.of(candidate, ["provider_hq"]) == "unkn
 
 lacks(candidate, "region") if facts.of(candidate, ["region"]) == "unknown"
 
-lacks(candidate, "transfer.mech") if not "scc" in candidate.transfer.mech
+lacks(candidate, "transfer.mech") if not under_clauses(candidate)
 
 lacks(candidate, "transfer.tia") if not candidate.transfer.tia == "valid"
+
+under_clauses(candidate) if "scc" in candidate.transfer.mech
 
 oblige contains {"rule": "GDPR-V-44-01", "notify": {"to": "dpo", "severity": "high"}} if {
 	some candidate in input.candidates
@@ -299,10 +301,16 @@ oblige contains {
 	not category.redactable == "no"
 }
 
+# What tells who it is. Special categories (Art. 9) are the matter itself: they stay in the text
+# once nobody can be told from it.
 identifying contains category if {
 	some category in input.data.categories
-	split(category.id, ".")[0] == "pii"
+	parts := split(category.id, ".")
+	parts[0] == "pii"
+	not special(parts)
 }
+
+special(parts) if parts[1] == "special"
 
 # METADATA
 # title: Answers about people are remembered only within their jurisdiction

@@ -58,13 +58,15 @@ deny contains {"rule": "MARK-UNKNOWN", "missing": ["data.labels"]} if {
 }
 
 deny contains {"rule": "MARK-UNKNOWN", "missing": ["data.class"]} if {
-	not input.data.class in classes
+	not class_known
 }
 
 deny contains {"rule": "MARK-UNKNOWN", "missing": ["data.tlp"]} if {
 	is_string(input.data.tlp)
 	not input.data.tlp in {"CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED"}
 }
+
+class_known if input.data.class in classes
 
 # METADATA
 # title: A dissemination control that cannot be checked here
@@ -241,13 +243,13 @@ warn contains "LABEL-UNCONFIRMED" if {
 	some label in input.data.labels
 	label.src == "detected"
 	not label.conf == "high"
-	not declared(family(label))
+	not confirmed(label)
 }
 
-declared(name) if {
-	some label in input.data.labels
-	label.src == "declared"
-	family(label) == name
+confirmed(label) if {
+	some other in input.data.labels
+	other.src == "declared"
+	family(other) == family(label)
 }
 
 # === EU classified information

@@ -54,7 +54,7 @@ permit contains {"candidate": candidate.id, "rule": "ORG-BASE-HQ", "rank": 1} if
 exclude contains {"candidate": candidate.id, "rule": "ORG-HQ-01", "missing": missing} if {
 	some candidate in input.candidates
 	not facts.in_house(candidate)
-	not tables.among(data.org.headquarters, candidate.provider_hq)
+	not tables.among(data.org.headquarters, facts.of(candidate, ["provider_hq"]))
 	missing := unknown(candidate, {"provider_hq": ["provider_hq"]})
 }
 
@@ -103,7 +103,7 @@ exclude contains {"candidate": candidate.id, "rule": "ORG-SOV-HQ", "missing": mi
 	is_array(profile.headquarters)
 	some candidate in input.candidates
 	not facts.in_house(candidate)
-	not tables.among(profile.headquarters, candidate.provider_hq)
+	not tables.among(profile.headquarters, facts.of(candidate, ["provider_hq"]))
 	missing := unknown(candidate, {"provider_hq": ["provider_hq"]})
 }
 
@@ -120,7 +120,7 @@ exclude contains {"candidate": candidate.id, "rule": "ORG-SOV-PARENT", "missing"
 	is_array(profile.parent)
 	some candidate in input.candidates
 	not facts.in_house(candidate)
-	not tables.among(profile.parent, candidate.ultimate_parent_hq)
+	not tables.among(profile.parent, facts.of(candidate, ["ultimate_parent_hq"]))
 	missing := unknown(candidate, {"ultimate_parent_hq": ["ultimate_parent_hq"]})
 }
 
@@ -152,7 +152,9 @@ hands(candidate) := {country |
 
 subprocessors(candidate) := candidate.subprocessors if is_array(candidate.subprocessors)
 
-subprocessors(candidate) := [] if not is_array(candidate.subprocessors)
+subprocessors(candidate) := [] if not has_subprocessors(candidate)
+
+has_subprocessors(candidate) if is_array(candidate.subprocessors)
 
 # METADATA
 # title: The profile asks for another region
@@ -166,7 +168,7 @@ subprocessors(candidate) := [] if not is_array(candidate.subprocessors)
 exclude contains {"candidate": candidate.id, "rule": "ORG-SOV-REGION", "missing": missing} if {
 	is_array(profile.region)
 	some candidate in input.candidates
-	not tables.among(profile.region, candidate.region)
+	not tables.among(profile.region, facts.of(candidate, ["region"]))
 	missing := unknown(candidate, {"region": ["region"]})
 }
 
@@ -201,7 +203,7 @@ exclude contains {"candidate": id, "rule": "ORG-DEF-MODEL-ORIGIN", "missing": mi
 origin_refused[candidate.id] := missing if {
 	is_array(profile.model_origin)
 	some candidate in input.candidates
-	not tables.among(profile.model_origin, object.get(candidate, ["model", "origin"], "unknown"))
+	not tables.among(profile.model_origin, facts.of(candidate, ["model", "origin"]))
 	missing := unknown(candidate, {"model.origin": ["model", "origin"]})
 }
 
@@ -251,10 +253,20 @@ exclude contains {"candidate": candidate.id, "rule": "ORG-HEALTH-BAA", "missing"
 #   waivable: false
 exclude contains {"candidate": candidate.id, "rule": "ORG-HEALTH-HOST", "missing": ["certs"]} if {
 	health_data
-	accepted := profile.health_certificates[input.caller.org.hq]
+	is_object(profile.health_certificates)
 	some candidate in input.candidates
 	not facts.in_house(candidate)
-	not facts.certified(candidate, accepted)
+	not may_host(candidate)
+}
+
+may_host(candidate) if {
+	facts.certified(candidate, profile.health_certificates[input.caller.org.hq])
+}
+
+# A country that asks for no certificate; one that is not known may ask for any.
+may_host(_) if {
+	input.caller.org.hq != "unknown"
+	not profile.health_certificates[input.caller.org.hq]
 }
 
 health_data if "phi" in facts.families
@@ -388,7 +400,7 @@ deny contains {"rule": "ORG-DATA-02", "missing": ["data.categories"]} if {
 #   owner: security
 #   waivable: true
 exclude contains {"candidate": candidate.id, "rule": "ORG-CONF-01", "missing": []} if {
-	input.data.class == "CONFIDENTIAL"
+	marked("CONFIDENTIAL", "confidential")
 	some candidate in input.candidates
 	candidate.terms.train == "yes"
 }
@@ -403,14 +415,23 @@ exclude contains {"candidate": candidate.id, "rule": "ORG-CONF-01", "missing": [
 #   owner: security
 #   waivable: true
 exclude contains {"candidate": candidate.id, "rule": "ORG-REST-01", "missing": missing} if {
-	input.data.class == "RESTRICTED"
+	marked("RESTRICTED", "restricted")
 	some candidate in input.candidates
 	not facts.in_house(candidate)
 	not keeps_nothing(candidate)
 	missing := unknown(candidate, {"terms.train": ["terms", "train"], "terms.zdr": ["terms", "zdr"]})
 }
 
-oblige contains {"rule": "ORG-REST-01", "zdr_required": true} if input.data.class == "RESTRICTED"
+oblige contains {"rule": "ORG-REST-01", "zdr_required": true} if {
+	marked("RESTRICTED", "restricted")
+}
+
+marked(class, _) if input.data.class == class
+
+marked(_, norm) if {
+	some label in input.data.labels
+	label.norm == norm
+}
 
 keeps_nothing(candidate) if {
 	candidate.terms.train == "no"
@@ -527,9 +548,11 @@ deny contains {"rule": "PASSPORT-REVOKED", "missing": []} if {
 #   waivable: false
 deny contains {"rule": "PASSPORT-STATUS", "missing": ["passport.status"]} if {
 	input.passport.present == "yes"
-	not input.passport.status in {"expired", "revoked"}
+	not passport_ended
 	not passport_current
 }
+
+passport_ended if input.passport.status in {"expired", "revoked"}
 
 passport_current if {
 	input.passport.status == "active"
@@ -549,12 +572,88 @@ passport_current if {
 deny contains {"rule": "PASSPORT-DEPTH", "missing": missing} if {
 	input.passport.present == "yes"
 	not passport_short
-	missing := [path | some path in ["passport.depth"]; not is_number(input.passport.depth)]
+	missing := [path | some path in ["passport.depth"]; not passport_counted]
 }
+
+passport_counted if is_number(input.passport.depth)
 
 passport_short if {
 	is_number(input.passport.depth)
 	input.passport.depth <= data.org.passport_depth_max
+}
+
+# METADATA
+# title: The passport does not name this model
+# description: Choose a model that the passport names, or ask its issuer for another passport.
+# custom:
+#   id: PASSPORT-MODEL
+#   citation: Policy of the organisation
+#   severity: medium
+#   owner: security
+#   waivable: false
+exclude contains {"candidate": candidate.id, "rule": "PASSPORT-MODEL", "missing": []} if {
+	input.passport.present == "yes"
+	some candidate in input.candidates
+	not model_named(candidate)
+}
+
+model_named(_) if "*" in input.passport.models
+
+model_named(candidate) if candidate.model.id in input.passport.models
+
+model_named(candidate) if candidate.model.family in input.passport.models
+
+# METADATA
+# title: The passport does not reach this region
+# description: Choose an upstream in one of the passport's regions.
+# custom:
+#   id: PASSPORT-REGION
+#   citation: Policy of the organisation
+#   severity: medium
+#   owner: security
+#   waivable: false
+exclude contains {"candidate": candidate.id, "rule": "PASSPORT-REGION", "missing": missing} if {
+	input.passport.present == "yes"
+	some candidate in input.candidates
+	not region_named(candidate)
+	missing := unknown(candidate, {"region": ["region"]})
+}
+
+region_named(_) if "*" in input.passport.regions
+
+region_named(candidate) if candidate.region in input.passport.regions
+
+region_named(candidate) if {
+	some union in {"EU", "EEA"}
+	union in input.passport.regions
+	tables.eea(candidate.region)
+}
+
+# METADATA
+# title: The passport does not reach data of this class
+# description: Ask its issuer for a passport with a higher `max_class`.
+# custom:
+#   id: PASSPORT-CLASS
+#   citation: Policy of the organisation
+#   severity: high
+#   owner: security
+#   waivable: false
+deny contains {"rule": "PASSPORT-CLASS", "missing": []} if {
+	input.passport.present == "yes"
+	not class_reached
+}
+
+class_reached if height[input.data.class] <= height[input.passport.max_class]
+
+height := {
+	"PUBLIC": 0,
+	"INTERNAL": 1,
+	"CONFIDENTIAL": 2,
+	"RESTRICTED": 3,
+	"CUI": 4,
+	"EU_RESTRICTED": 4,
+	"ITAR": 5,
+	"SECRET": 6,
 }
 
 # === What every call gets

@@ -176,9 +176,11 @@ lists_old if {
 deny contains {"rule": "EAR-744.21", "missing": missing} if {
 	some country in parties
 	data.export.military_end_use[country]
-	not input.request.end_use in {"civil", "mil_intel"}
+	not end_use_harmless
 	missing := [path | some path in ["request.end_use"]; not input.request.end_use == "military"]
 }
+
+end_use_harmless if input.request.end_use in {"civil", "mil_intel"}
 
 oblige contains notice("EAR-744.21", "critical") if {
 	some country in parties

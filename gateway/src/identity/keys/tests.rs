@@ -7,7 +7,8 @@ use super::*;
 #[test]
 fn every_key_is_well_formed_and_no_two_are_alike() {
     let mut random = rand::rng();
-    let keys: BTreeSet<_> = (0..1_000).map(|_| generate(&mut random).expose().to_owned()).collect();
+    let keys: BTreeSet<_> =
+        (0..1_000).map(|_| generate(&mut random).expose().to_owned()).collect();
     assert_eq!(keys.len(), 1_000);
     for key in &keys {
         assert!(is_well_formed(key), "{key}");

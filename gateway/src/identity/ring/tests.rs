@@ -77,7 +77,7 @@ async fn new_keys_are_served_and_revoked_ones_refused_after_the_change_is_record
     let house = House::open().await;
     let (first, first_key) = house.key("first").await;
     let ring = house.ring().await;
-    let running = ring.identify(Some(&header(&first_key))).unwrap().run().unwrap();
+    let running = ring.identify(Some(&header(&first_key))).unwrap().begin(Instant::now()).unwrap();
     let (changes, mut seen) = mpsc::channel(8);
     let (stop, stopped) = oneshot::channel::<()>();
     let record = {
@@ -91,7 +91,8 @@ async fn new_keys_are_served_and_revoked_ones_refused_after_the_change_is_record
     let until = async {
         stopped.await.ok();
     };
-    let task = tokio::spawn(follow_changes(house.store.clone(), Arc::clone(&ring), record, until));
+    let task =
+        tokio::spawn(follow_changes(house.store.clone(), Arc::clone(&ring), record, until));
     assert_eq!(seen.recv().await, Some((ChangeKind::KeyCreated, true)));
 
     let (_, second_key) = house.key("second").await;
@@ -132,7 +133,7 @@ async fn a_caller_keeps_its_running_calls_when_the_keys_are_swapped() {
     let house = House::open().await;
     let (_, key) = house.key("ana").await;
     let ring = house.ring().await;
-    let _running = ring.identify(Some(&header(&key))).unwrap().run().unwrap();
+    let _running = ring.identify(Some(&header(&key))).unwrap().begin(Instant::now()).unwrap();
     ring.swap(house.store.valid_keys().await.unwrap());
     assert_eq!(ring.identify(Some(&header(&key))).unwrap().calls_running(), 1);
 }

@@ -1,0 +1,325 @@
+//! Numbers that name a person or an account: payment cards, phones, IBANs, social security.
+//!
+//! A run is digits in groups with at most three separators between them. Each form is checked
+//! by more than its digits: issuer and check digit, a plus sign, a known grouping, or a word in
+//! front of it. Digits are everywhere, and Luhn alone passes one random number in ten.
+
+use std::ops::Range;
+
+use crate::classify::{
+    Confidence, Kind,
+    checksums::{IBAN_MAX, iban_length, is_card, is_iban},
+    patterns::Hit,
+};
+
+/// Fewest digits that any form here has.
+pub(super) const DIGITS_MIN: usize = 7;
+
+/// The longest card number, and the longest phone number with its prefix.
+const CARD_DIGITS_MAX: usize = 19;
+const PHONE_DIGITS_MAX: usize = 15;
+
+/// Groups of one phone number; `06 12 34 56 78` behind a country code has six.
+const PHONE_GROUPS_MAX: usize = 7;
+
+/// How far in front of a number a word counts as speaking of it.
+const CONTEXT_BYTES: usize = 32;
+
+const PHONE_WORDS: [&str; 18] = [
+    "tel",
+    "phone",
+    "mobile",
+    "cell",
+    "fax",
+    "telefon",
+    "handy",
+    "mobil",
+    "whatsapp",
+    "sms",
+    "call me",
+    "dial",
+    "rufnummer",
+    "telephone",
+    "téléphone",
+    "teléfono",
+    "telefono",
+    "reach me",
+];
+const CARD_WORDS: [&str; 12] = [
+    "card",
+    "visa",
+    "mastercard",
+    "amex",
+    "credit",
+    "debit",
+    "pan",
+    "karte",
+    "kreditkarte",
+    "carte",
+    "tarjeta",
+    "cvv",
+];
+
+/// Digits side by side.
+#[derive(Clone)]
+struct Group {
+    start: usize,
+    end: usize,
+}
+
+/// Finds every number of interest in `text`.
+pub(super) fn scan(text: &str, hits: &mut Vec<Hit>) {
+    let first = hits.len();
+    ibans(text, hits);
+    let ibans: Vec<Range<usize>> = hits[first..].iter().map(|hit| hit.range.clone()).collect();
+    let mut groups = Vec::new();
+    let mut at = 0;
+    while let Some(end) = next_run(text.as_bytes(), at, &mut groups) {
+        groups.retain(|group| !ibans.iter().any(|iban| iban.contains(&group.start)));
+        if !groups.is_empty() {
+            run(text, &groups, hits);
+        }
+        at = end;
+    }
+}
+
+/// Reads the next run of groups at or behind `from`; gives where it ends.
+fn next_run(bytes: &[u8], from: usize, groups: &mut Vec<Group>) -> Option<usize> {
+    groups.clear();
+    let mut at = from + bytes.get(from..)?.iter().position(u8::is_ascii_digit)?;
+    loop {
+        let start = at;
+        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        let glued = [start.checked_sub(1), Some(at)].into_iter().flatten();
+        let glued = glued.filter_map(|place| bytes.get(place)).any(|byte| is_letter(*byte));
+        if glued {
+            // A number grown into a word is a name or a hash: it ends the run.
+            if !groups.is_empty() {
+                return Some(at);
+            }
+        } else {
+            groups.push(Group { start, end: at });
+        }
+        let behind = &bytes[at..bytes.len().min(at + 4)];
+        let gap = behind.iter().take_while(|byte| b" -./()".contains(byte)).count();
+        let more = behind.get(gap).is_some_and(u8::is_ascii_digit);
+        if glued || gap == 0 || gap > 3 || !more {
+            return Some(at);
+        }
+        at += gap;
+    }
+}
+
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+/// Finds the numbers in one run; what a card took is nobody's phone.
+fn run(text: &str, groups: &[Group], hits: &mut Vec<Hit>) {
+    let mut index = 0;
+    while index < groups.len() {
+        let rest = &groups[index..];
+        let found = card(text, rest)
+            .or_else(|| social_security(text, rest, index == 0))
+            .or_else(|| phone(text, rest, index == 0));
+        match found {
+            Some((count, hit)) => {
+                hits.push(hit);
+                index += count;
+            }
+            None => index += 1,
+        }
+    }
+}
+
+/// A card number at the first group: how many groups it takes, and the hit.
+fn card(text: &str, groups: &[Group]) -> Option<(usize, Hit)> {
+    let bytes = text.as_bytes();
+    let start = groups.first()?.start;
+    // Behind a decimal point stand places of a number.
+    let fraction = start >= 2 && bytes[start - 1] == b'.' && bytes[start - 2].is_ascii_digit();
+    let mut digits = Vec::with_capacity(CARD_DIGITS_MAX);
+    let mut best = None;
+    for (count, group) in groups.iter().enumerate() {
+        if digits.len() + (group.end - group.start) > CARD_DIGITS_MAX {
+            break;
+        }
+        digits.extend(bytes[group.start..group.end].iter().map(|byte| byte - b'0'));
+        let grouping = &groups[..=count];
+        if is_card(&digits) && !(fraction && count == 0) {
+            if let Some(confidence) = card_confidence(text, grouping) {
+                let range = start..group.end;
+                best = Some((count + 1, Hit { range, kind: Kind::Card, confidence }));
+            }
+        }
+    }
+    best
+}
+
+/// How sure a card number is, by its grouping and the words in front of it.
+fn card_confidence(text: &str, groups: &[Group]) -> Option<Confidence> {
+    let sizes: Vec<usize> = groups.iter().map(|group| group.end - group.start).collect();
+    let usual =
+        matches!(sizes.as_slice(), [_] | [4, 4, 4, 4] | [4, 6, 5] | [4, 6, 4] | [4, 4, 4, 4, _]);
+    let spaced = sizes.iter().all(|size| *size == 1) || sizes.iter().all(|size| *size == 2);
+    if usual || spaced {
+        return Some(Confidence::High);
+    }
+    says(text, groups[0].start, &CARD_WORDS).then_some(Confidence::Medium)
+}
+
+/// A US social security number: `123-45-6789`, whose parts are never all zero.
+fn social_security(text: &str, groups: &[Group], first: bool) -> Option<(usize, Hit)> {
+    let [area, group, serial, ..] = groups else { return None };
+    let part = |group: &Group| &text[group.start..group.end];
+    let fits = first && groups.len() == 3;
+    let sizes = (part(area).len(), part(group).len(), part(serial).len()) == (3, 2, 4);
+    let dashes = text.get(area.end..group.start) == Some("-")
+        && text.get(group.end..serial.start) == Some("-");
+    let given = !matches!(part(area), "000" | "666") && !part(area).starts_with('9');
+    let zeros = part(group) == "00" || part(serial) == "0000";
+    if !(fits && sizes && dashes && given && !zeros) {
+        return None;
+    }
+    let range = area.start..serial.end;
+    Some((3, Hit { range, kind: Kind::SocialSecurity, confidence: Confidence::Medium }))
+}
+
+/// A phone number at the first group: how many groups it takes, and the hit.
+fn phone(text: &str, groups: &[Group], first: bool) -> Option<(usize, Hit)> {
+    let start = groups.first()?.start;
+    let (mut digits, mut count) = (0, 0);
+    for group in groups.iter().take(PHONE_GROUPS_MAX) {
+        let size = group.end - group.start;
+        if digits + size > PHONE_DIGITS_MAX {
+            break;
+        }
+        digits += size;
+        count += 1;
+    }
+    let taken = groups.get(..count).filter(|taken| !taken.is_empty())?;
+    let (confidence, from) = phone_form(text, taken, digits, first)?;
+    let end = taken[count - 1].end;
+    let start = if from { start - 1 } else { start };
+    Some((count, Hit { range: start..end, kind: Kind::Phone, confidence }))
+}
+
+/// Which form of phone number the groups have: how sure, and whether a sign in front of them
+/// belongs to it.
+fn phone_form(
+    text: &str,
+    groups: &[Group],
+    digits: usize,
+    first: bool,
+) -> Option<(Confidence, bool)> {
+    let bytes = text.as_bytes();
+    let start = groups[0].start;
+    let head = &text[start..groups[0].end];
+    let before = start.checked_sub(1).map(|place| bytes[place]);
+    let free = start < 2 || !bytes[start - 2].is_ascii_alphanumeric();
+    if before == Some(b'+') && free && digits >= 8 && !head.starts_with('0') {
+        return Some((Confidence::High, true));
+    }
+    if !first {
+        return None;
+    }
+    let bracket = before == Some(b'(');
+    let sizes: Vec<usize> = groups.iter().map(|group| group.end - group.start).collect();
+    if says(text, start, &PHONE_WORDS) && digits >= 7 && !is_date(text, groups) {
+        return Some((Confidence::High, bracket));
+    }
+    let known = match sizes.as_slice() {
+        [3, 3, 4] => american(text, &groups[..2]),
+        [1, 3, 3, 4] => head == "1" && american(text, &groups[1..3]),
+        [2, 2, 2, 2, 2] => head.starts_with('0') && !head.ends_with('0'),
+        _ => trunk(text, groups, digits),
+    };
+    known.then_some((Confidence::Medium, bracket))
+}
+
+/// Area and exchange of the North American plan: neither begins with 0 or 1.
+fn american(text: &str, groups: &[Group]) -> bool {
+    groups.iter().all(|group| !matches!(text.as_bytes()[group.start], b'0' | b'1'))
+}
+
+/// `030 1234567`, `0171/2345678`, `0049 30 …`: zeros in front, then groups.
+fn trunk(text: &str, groups: &[Group], digits: usize) -> bool {
+    let head = &text[groups[0].start..groups[0].end];
+    let address = groups.len() == 4 && groups.iter().all(|group| group.end - group.start <= 3);
+    let zeros = head.bytes().take_while(|byte| *byte == b'0').count();
+    (2..=5).contains(&groups.len())
+        && (9..=PHONE_DIGITS_MAX).contains(&digits)
+        && (3..=5).contains(&head.len())
+        && (1..=2).contains(&zeros)
+        && zeros < head.len()
+        && !address
+}
+
+/// Whether the groups read as a day: year first or last, month and day small.
+fn is_date(text: &str, groups: &[Group]) -> bool {
+    let number = |group: &Group| text[group.start..group.end].parse::<u32>().unwrap_or(u32::MAX);
+    let numbers: Vec<u32> = groups.iter().take(3).map(number).collect();
+    match numbers.as_slice() {
+        [year @ 1900..=2100, 1..=12, 1..=31] | [1..=31, 1..=31, year @ 1900..=2100] => *year > 0,
+        _ => false,
+    }
+}
+
+/// Whether one of the words stands shortly in front of `at`.
+fn says(text: &str, at: usize, words: &[&str]) -> bool {
+    let mut from = at.saturating_sub(CONTEXT_BYTES);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let before = text[from..at].to_lowercase();
+    words.iter().any(|word| {
+        before.match_indices(word).any(|(place, _)| {
+            let ahead = before[..place].chars().next_back();
+            let behind = before[place + word.len()..].chars().next();
+            !ahead.is_some_and(char::is_alphanumeric) && !behind.is_some_and(char::is_alphabetic)
+        })
+    })
+}
+
+/// Finds IBANs: two letters, two digits, and as many as the country has, in any grouping.
+fn ibans(text: &str, hits: &mut Vec<Hit>) {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at + 4 < bytes.len() {
+        let begins = bytes[at].is_ascii_alphabetic()
+            && bytes[at + 1].is_ascii_alphabetic()
+            && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric());
+        match begins.then(|| iban_end(bytes, at)).flatten() {
+            Some(end) => {
+                let (kind, confidence) = (Kind::Iban, Confidence::High);
+                hits.push(Hit { range: at..end, kind, confidence });
+                at = end;
+            }
+            None => at += 1,
+        }
+    }
+}
+
+/// The end of the IBAN that begins at `start`, if one does.
+fn iban_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let country = [bytes[start].to_ascii_uppercase(), bytes[start + 1].to_ascii_uppercase()];
+    let length = iban_length(country)?;
+    let mut letters = Vec::with_capacity(IBAN_MAX);
+    let mut at = start;
+    let mut gap = 0;
+    while letters.len() < length {
+        match *bytes.get(at)? {
+            byte if byte.is_ascii_alphanumeric() => {
+                letters.push(byte.to_ascii_uppercase());
+                gap = 0;
+            }
+            b' ' | b'-' | b'.' if gap == 0 => gap = 1,
+            _ => return None,
+        }
+        at += 1;
+    }
+    let free = !bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
+    (free && is_iban(&letters)).then_some(at)
+}

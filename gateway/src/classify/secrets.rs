@@ -1,0 +1,378 @@
+//! Credentials: private keys, keys of known makers, and values that are called a secret.
+//!
+//! A known form is sure by itself. A value that only its name gives away must also look random,
+//! for documentation is full of `password: required`.
+
+use std::ops::Range;
+
+use regex::Regex;
+
+use crate::classify::{Confidence, Kind, patterns::Found};
+
+/// How far behind a word its value may reach.
+const WINDOW: usize = 512;
+
+/// How far around a word about AWS its secret key is looked for.
+const AWS_WINDOW: usize = 256;
+
+/// Letters a key may be made of.
+#[derive(Debug, Clone, Copy)]
+enum Letters {
+    /// A to Z and 2 to 7.
+    Base32,
+    Alphanumeric,
+    /// With `_` and `-`.
+    Word,
+    /// With `_`, `-` and `.`.
+    Dotted,
+}
+
+/// What a keyword says of the text behind it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cue {
+    /// The beginning of a key of a known form.
+    Maker(usize),
+    /// `password` and its like: people choose the value.
+    Password,
+    /// `api_key` and its like: machines choose the value.
+    Token,
+    /// `aws`, which makes forty letters a secret key.
+    Aws,
+    Bearer,
+    /// `://`: a name and password may follow.
+    Address,
+    /// The first line of a private key.
+    Armour,
+    /// The head of a signed token (RFC 7519).
+    Jwt,
+}
+
+/// Beginning, letters, fewest and most letters behind it, and what it opens.
+type Maker = (&'static str, Letters, usize, usize, Kind);
+
+/// Keys that are known by their beginning, ours first.
+const MAKERS: [Maker; 47] = [
+    ("cdn_", Letters::Alphanumeric, 39, 39, Kind::Secret),
+    ("AKIA", Letters::Base32, 16, 16, Kind::AwsKey),
+    ("ASIA", Letters::Base32, 16, 16, Kind::AwsKey),
+    ("ABIA", Letters::Base32, 16, 16, Kind::AwsKey),
+    ("ACCA", Letters::Base32, 16, 16, Kind::AwsKey),
+    ("ghp_", Letters::Alphanumeric, 36, 255, Kind::Secret),
+    ("gho_", Letters::Alphanumeric, 36, 255, Kind::Secret),
+    ("ghu_", Letters::Alphanumeric, 36, 255, Kind::Secret),
+    ("ghs_", Letters::Alphanumeric, 36, 255, Kind::Secret),
+    ("ghr_", Letters::Alphanumeric, 36, 255, Kind::Secret),
+    ("github_pat_", Letters::Word, 60, 255, Kind::Secret),
+    ("glpat-", Letters::Word, 20, 255, Kind::Secret),
+    ("glrt-", Letters::Word, 20, 255, Kind::Secret),
+    ("sk-ant-", Letters::Word, 32, 255, Kind::Secret),
+    ("sk-proj-", Letters::Word, 32, 255, Kind::Secret),
+    ("sk-or-v1-", Letters::Word, 32, 255, Kind::Secret),
+    ("sk-", Letters::Alphanumeric, 32, 64, Kind::Secret),
+    ("sk_live_", Letters::Alphanumeric, 16, 255, Kind::Secret),
+    ("sk_test_", Letters::Alphanumeric, 16, 255, Kind::Secret),
+    ("rk_live_", Letters::Alphanumeric, 16, 255, Kind::Secret),
+    ("whsec_", Letters::Alphanumeric, 24, 255, Kind::Secret),
+    ("xoxa-", Letters::Word, 16, 255, Kind::Secret),
+    ("xoxb-", Letters::Word, 16, 255, Kind::Secret),
+    ("xoxp-", Letters::Word, 16, 255, Kind::Secret),
+    ("xoxs-", Letters::Word, 16, 255, Kind::Secret),
+    ("xoxr-", Letters::Word, 16, 255, Kind::Secret),
+    ("xapp-", Letters::Word, 24, 255, Kind::Secret),
+    ("hf_", Letters::Alphanumeric, 30, 64, Kind::Secret),
+    ("npm_", Letters::Alphanumeric, 36, 36, Kind::Secret),
+    ("pypi-", Letters::Word, 64, 255, Kind::Secret),
+    ("AIza", Letters::Word, 35, 35, Kind::Secret),
+    ("GOCSPX-", Letters::Word, 28, 28, Kind::Secret),
+    ("ya29.", Letters::Word, 32, 512, Kind::Secret),
+    ("SG.", Letters::Dotted, 60, 80, Kind::Secret),
+    ("dop_v1_", Letters::Alphanumeric, 64, 64, Kind::Secret),
+    ("shpat_", Letters::Alphanumeric, 32, 32, Kind::Secret),
+    ("hvs.", Letters::Word, 24, 255, Kind::Secret),
+    ("glsa_", Letters::Word, 32, 64, Kind::Secret),
+    ("dckr_pat_", Letters::Word, 24, 64, Kind::Secret),
+    ("lin_api_", Letters::Alphanumeric, 32, 64, Kind::Secret),
+    ("ATATT3", Letters::Word, 60, 255, Kind::Secret),
+    ("gsk_", Letters::Alphanumeric, 40, 64, Kind::Secret),
+    ("r8_", Letters::Alphanumeric, 37, 37, Kind::Secret),
+    ("pplx-", Letters::Alphanumeric, 40, 64, Kind::Secret),
+    ("xai-", Letters::Alphanumeric, 64, 128, Kind::Secret),
+    ("AGE-SECRET-KEY-1", Letters::Alphanumeric, 58, 58, Kind::PrivateKey),
+    ("sq0csp-", Letters::Word, 43, 43, Kind::Secret),
+];
+
+const PASSWORDS: [&str; 14] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "passwort",
+    "kennwort",
+    "pwd",
+    "secret",
+    "mot de passe",
+    "contraseña",
+    "credential",
+    "wachtwoord",
+    "hasło",
+    "lösenord",
+];
+const TOKENS: [&str; 14] = [
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "api key",
+    "access_key",
+    "accesskey",
+    "access key",
+    "private_key",
+    "privatekey",
+    "auth",
+    "_key",
+    "-key",
+    "accountkey",
+];
+const AWS: [&str; 3] = ["aws", "secretaccesskey", "secret access key"];
+
+/// Values that stand for a secret and are none.
+const PLACEHOLDERS: [&str; 14] = [
+    "example",
+    "changeme",
+    "change_me",
+    "placeholder",
+    "redacted",
+    "required",
+    "optional",
+    "undefined",
+    "your",
+    "xxxx",
+    "****",
+    "....",
+    "dummy",
+    "insert",
+];
+
+/// The patterns behind the words.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    assigned: Regex,
+    aws: Regex,
+    bearer: Regex,
+    address: Regex,
+    armour: Regex,
+    jwt: Regex,
+}
+
+/// Every keyword with what it says.
+pub(super) fn keywords() -> impl Iterator<Item = (&'static str, Cue)> {
+    let makers = MAKERS.iter().enumerate().map(|(index, maker)| (maker.0, Cue::Maker(index)));
+    let rest = [
+        ("bearer", Cue::Bearer),
+        ("basic ", Cue::Bearer),
+        ("://", Cue::Address),
+        ("-----begin", Cue::Armour),
+        ("eyj", Cue::Jwt),
+    ];
+    makers
+        .chain(PASSWORDS.map(|word| (word, Cue::Password)))
+        .chain(TOKENS.map(|word| (word, Cue::Token)))
+        .chain(AWS.map(|word| (word, Cue::Aws)))
+        .chain(rest)
+}
+
+// === impl Letters ===
+
+impl Letters {
+    fn hold(self, byte: u8) -> bool {
+        match self {
+            Letters::Base32 => byte.is_ascii_uppercase() || (b'2'..=b'7').contains(&byte),
+            Letters::Alphanumeric => byte.is_ascii_alphanumeric(),
+            Letters::Word => byte.is_ascii_alphanumeric() || b"_-".contains(&byte),
+            Letters::Dotted => byte.is_ascii_alphanumeric() || b"_-.".contains(&byte),
+        }
+    }
+}
+
+// === impl Secrets ===
+
+impl Secrets {
+    pub(super) fn new() -> Self {
+        let regex = |pattern| Regex::new(pattern).expect("the pattern is fixed");
+        Self {
+            assigned: regex(concat!(
+                r#"(?i)^[\w.-]{0,24}["'`\\\]]{0,3}[ \t]{0,2}"#,
+                r#"(?:(?:=>|:=|==?|:)[ \t]{0,2}|(?:is|ist|est|es)[ \t]{1,2}:?[ \t]?)"#,
+                r#"["'`\\]{0,3}([^\s"'`\\,;<>{}\[\]()]{8,256})"#,
+            )),
+            aws: regex(r"(?:^|[^A-Za-z0-9/+=])([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"),
+            bearer: regex(r#"(?i)^["']?[ :=]{1,3}["']?([A-Za-z0-9._~+/-]{16,512}=*)"#),
+            address: regex(r#"^://[^\s/:@"'<>]{0,64}:([^\s/@"'<>]{3,128})@"#),
+            armour: regex(r"(?i)^-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"),
+            jwt: regex(r"^eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
+        }
+    }
+
+    /// Looks behind a keyword.
+    pub(super) fn look(&self, text: &str, word: Range<usize>, cue: Cue, found: &mut Found<'_>) {
+        if word.start < found.key_end {
+            return;
+        }
+        match cue {
+            Cue::Maker(index) => made(text, word, &MAKERS[index], found),
+            Cue::Password => self.assigned(text, word, looks_chosen, found),
+            Cue::Token => self.assigned(text, word, looks_random, found),
+            Cue::Aws => self.aws(text, word, found),
+            Cue::Bearer => self.bearer(text, word, found),
+            Cue::Address => self.address(text, word, found),
+            Cue::Armour => self.armour(text, word, found),
+            Cue::Jwt => {
+                let token = self.jwt.find(window(text, word.start, 8 * WINDOW));
+                if let (Some(token), true) = (token, begins_word(text, word.start)) {
+                    let range = word.start..word.start + token.end();
+                    found.hit(range, Kind::Secret, Confidence::High);
+                }
+            }
+        }
+    }
+
+    /// A value that is given to a word, if it looks like one that a secret would have.
+    fn assigned(
+        &self,
+        text: &str,
+        word: Range<usize>,
+        looks: fn(&str) -> bool,
+        found: &mut Found<'_>,
+    ) {
+        let Some(groups) = self.assigned.captures(window(text, word.end, WINDOW)) else { return };
+        let Some(value) = groups.get(1) else { return };
+        let value_text = value.as_str().trim_end_matches(['.', ':', '!', '?', '*', '_', '|']);
+        if looks(value_text) && !stands_for(value_text) {
+            let start = word.end + value.start();
+            found.hit(start..start + value_text.len(), Kind::Secret, Confidence::Medium);
+        }
+    }
+
+    /// A secret access key near a word about AWS.
+    fn aws(&self, text: &str, word: Range<usize>, found: &mut Found<'_>) {
+        for groups in self.aws.captures_iter(window(text, word.end, AWS_WINDOW)) {
+            let Some(key) = groups.get(1) else { continue };
+            if mixed(key.as_str()) && entropy(key.as_str()) >= 4.0 {
+                let range = word.end + key.start()..word.end + key.end();
+                found.hit(range, Kind::AwsKey, Confidence::High);
+            }
+        }
+    }
+
+    fn bearer(&self, text: &str, word: Range<usize>, found: &mut Found<'_>) {
+        let end = word.end - usize::from(text[word.clone()].ends_with(' '));
+        let Some(groups) = self.bearer.captures(window(text, end, 8 * WINDOW)) else { return };
+        let Some(token) = groups.get(1) else { return };
+        if entropy(token.as_str()) >= 3.0 && token.as_str().bytes().any(|b| b.is_ascii_digit()) {
+            let range = end + token.start()..end + token.end();
+            found.hit(range, Kind::Secret, Confidence::High);
+        }
+    }
+
+    fn address(&self, text: &str, word: Range<usize>, found: &mut Found<'_>) {
+        let Some(groups) = self.address.captures(window(text, word.start, WINDOW)) else { return };
+        let Some(password) = groups.get(1) else { return };
+        if !stands_for(password.as_str()) {
+            let range = word.start + password.start()..word.start + password.end();
+            found.hit(range, Kind::Secret, Confidence::High);
+        }
+    }
+
+    /// A private key from its first line to its last, or to the end of the text.
+    fn armour(&self, text: &str, word: Range<usize>, found: &mut Found<'_>) {
+        let Some(head) = self.armour.find(window(text, word.start, 128)) else { return };
+        let body = word.start + head.end();
+        let end = match text[body..].find("-----END") {
+            Some(offset) => {
+                let last = body + offset + "-----END".len();
+                let line = window(text, last, 64);
+                last + line.find("-----").map_or(line.len(), |dashes| dashes + 5)
+            }
+            None => text.len(),
+        };
+        found.key_end = end;
+        found.hit(word.start..end, Kind::PrivateKey, Confidence::High);
+    }
+}
+
+/// At most `length` bytes of `text` from `start`, cut at a character.
+fn window(text: &str, start: usize, length: usize) -> &str {
+    let mut end = text.len().min(start + length);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[start..end]
+}
+
+/// Whether no letter, digit or underscore stands in front of `at`.
+fn begins_word(text: &str, at: usize) -> bool {
+    let before = text[..at].chars().next_back();
+    !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+}
+
+/// A key of a known form.
+fn made(text: &str, word: Range<usize>, maker: &Maker, found: &mut Found<'_>) {
+    let (prefix, letters, least, most, kind) = maker;
+    let exact = &text[word.clone()] == *prefix;
+    if !exact || !begins_word(text, word.start) {
+        return;
+    }
+    let rest = &text.as_bytes()[word.end..];
+    let length = rest.iter().take(most + 1).take_while(|byte| letters.hold(**byte)).count();
+    let ends = !rest.get(length).is_some_and(u8::is_ascii_alphanumeric);
+    if length < *least || length > *most || !ends {
+        return;
+    }
+    let value = &text[word.end..word.end + length];
+    // A known beginning needs no more than a little variety; all of one letter is a sample.
+    if entropy(value) >= 2.0 {
+        found.hit(word.start..word.end + length, *kind, Confidence::High);
+    }
+}
+
+/// A value a person would choose: eight letters or more, of at least two sorts and one of them
+/// a digit or sign.
+fn looks_chosen(value: &str) -> bool {
+    let digit = value.chars().any(char::is_numeric);
+    let letter = value.chars().any(char::is_alphabetic);
+    let sign = value.chars().any(|letter| "!@#$%^&*+=?~|".contains(letter));
+    value.chars().count() >= 8 && ((letter && digit) || (letter && sign) || (digit && sign))
+}
+
+/// A value a machine would choose: sixteen letters or more, with digits, close to random.
+fn looks_random(value: &str) -> bool {
+    let digit = value.bytes().any(|byte| byte.is_ascii_digit());
+    let letter = value.bytes().any(|byte| byte.is_ascii_alphabetic());
+    value.len() >= 16 && digit && letter && entropy(value) >= 3.3
+}
+
+/// Whether a value stands for a secret: a name of a variable, or a filler.
+fn stands_for(value: &str) -> bool {
+    let lower = value.to_lowercase();
+    let variable = value.starts_with(['$', '%', '{', '<', '[']) || lower.starts_with("env.");
+    let path = lower.starts_with('/') || lower.starts_with("http:") || lower.starts_with("https:");
+    variable || path || PLACEHOLDERS.iter().any(|filler| lower.contains(filler))
+}
+
+/// Large and small letters and digits, all of them.
+fn mixed(value: &str) -> bool {
+    value.bytes().any(|byte| byte.is_ascii_uppercase())
+        && value.bytes().any(|byte| byte.is_ascii_lowercase())
+        && value.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Bits per byte (Shannon) of the bytes in `value`.
+fn entropy(value: &str) -> f64 {
+    let mut counts = [0_u32; 256];
+    for byte in value.bytes() {
+        counts[usize::from(byte)] += 1;
+    }
+    let total = counts.iter().map(|count| f64::from(*count)).sum::<f64>();
+    let share = |count: &u32| f64::from(*count) / total;
+    counts.iter().filter(|count| **count > 0).map(share).map(|share| -share * share.log2()).sum()
+}
