@@ -11,6 +11,7 @@ mod exchange;
 pub mod gauges;
 mod head;
 mod paths;
+mod pipeline;
 mod reply;
 mod socket;
 
