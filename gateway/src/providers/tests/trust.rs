@@ -104,8 +104,7 @@ async fn a_connection_made_under_one_trust_is_not_used_under_another() {
     let upstream = serving(&ours).await;
     let trusted = trusting(&upstream, "upstream.test", Some(ours.roots.clone()));
     let untrusted = trusting(&upstream, "upstream.test", Some(theirs.roots.clone()));
-    let providers =
-        Providers::new([&trusted, &untrusted], None, Settings::default()).unwrap();
+    let providers = Providers::new([&trusted, &untrusted], None, Settings::default()).unwrap();
     let deadlines = deadlines();
     let ask = |remote: &Remote| {
         let clearance = clearance(Address::Remote(remote.clone()), "{}", false);
@@ -130,12 +129,13 @@ async fn a_handshake_that_never_ends_is_the_connect_deadlines() {
 #[tokio::test]
 async fn a_broken_stream_under_tls_is_no_end() {
     let authority = authority("upstream.test");
-    let upstream = Upstream::start_tls(authority.acceptor.clone(), |_, mut connection| async move {
-        connection.read_request().await;
-        connection.send("HTTP/1.1 200 OK\r\n\r\nhalf of").await;
-        // Dropped without TLS's own goodbye: anybody on the way could have cut it.
-    })
-    .await;
+    let upstream =
+        Upstream::start_tls(authority.acceptor.clone(), |_, mut connection| async move {
+            connection.read_request().await;
+            connection.send("HTTP/1.1 200 OK\r\n\r\nhalf of").await;
+            // Dropped without TLS's own goodbye: anybody on the way could have cut it.
+        })
+        .await;
     let world = World::new(trusting(&upstream, "upstream.test", Some(authority.roots.clone())));
     assert_eq!(world.fails().await.cause, Cause::BrokenBody);
 }
