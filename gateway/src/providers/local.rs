@@ -30,7 +30,6 @@ const TOP_P: f64 = 1.0;
 const WHOLE_BYTES_MAX: usize = 4 << 20;
 
 /// A running answer of the local model. Dropping it ends the work between two tokens.
-#[derive(Debug)]
 pub(crate) struct LocalAnswer {
     answer: Answer,
     rendering: Rendering,
@@ -209,6 +208,17 @@ impl LocalAnswer {
         let bytes = self.rendering.take(piece).ok_or(Cause::TooLarge)?;
         self.state = if ended { State::Ended } else { State::Running };
         Ok(Some(bytes))
+    }
+}
+
+impl std::fmt::Debug for LocalAnswer {
+    /// Without the first piece, which is part of an answer.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("LocalAnswer")
+            .field("rendering", &self.rendering)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 

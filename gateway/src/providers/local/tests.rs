@@ -187,3 +187,10 @@ fn what_the_model_cannot_do_is_refused_with_the_fields_name() {
     assert_eq!((failure.status, failure.side), (Some(400), Side::Upstream));
     assert!(std::str::from_utf8(&failure.body.unwrap()).unwrap().contains("\"param\":\"n\""));
 }
+
+#[tokio::test]
+async fn an_answer_never_shows_in_debug_texts() {
+    let answer = answering([Ok(text("marked-secret"))]);
+    let answer = begin(answer, streamed(true), until(PLENTY)).await.unwrap();
+    assert!(!format!("{answer:?}").contains("marked-secret"));
+}

@@ -1,5 +1,7 @@
 //! Answers: their ends, their limits, and what is an upstream's answer at all.
 
+use proptest::prelude::*;
+
 use super::{upstream::Upstream, *};
 
 /// Asks an upstream that answers every request with `response` and then closes.
@@ -161,10 +163,15 @@ async fn a_refusal_while_we_write_is_the_answer() {
         })
         .await;
         let world = World::new(remote(&[upstream.address]));
-        let failure = world.ask(huge()).await.expect_err("this must fail");
-        assert_eq!((failure.cause, failure.status), (Cause::Status, Some(413)), "close: {close}");
-        assert_eq!(failure.body.unwrap(), "too large");
-        assert!(failure.traffic.request_bytes < huge().len() as u64);
+        for attempts in 1..=2 {
+            let failure = world.ask(huge()).await.expect_err("this must fail");
+            let told = (failure.cause, failure.status);
+            assert_eq!(told, (Cause::Status, Some(413)), "close: {close}");
+            assert_eq!(failure.body.unwrap(), "too large");
+            assert!(failure.traffic.request_bytes < huge().len() as u64);
+            // What is left of a request must not meet the next one.
+            assert_eq!(upstream.connections(), attempts);
+        }
     }
 }
 
@@ -285,4 +292,57 @@ async fn an_upstream_is_read_no_faster_than_the_caller_takes() {
     let attempt = World::new(remote(&[upstream.address])).stream().await.unwrap();
     assert!(stalled.recv().await.unwrap() < FAR_TOO_MUCH / 4);
     drop(attempt);
+}
+
+/// Pieces of responses, whole and broken, in any order.
+fn response() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        4 => Just(b"HTTP/1.1 200 OK\r\n".to_vec()),
+        2 => Just(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+        1 => Just(b"HTTP/1.1 204 No Content\r\n".to_vec()),
+        3 => Just(b"transfer-encoding: chunked\r\n".to_vec()),
+        2 => Just(b"content-length: 5\r\n".to_vec()),
+        1 => Just(b"content-length: 99999999999999999999\r\n".to_vec()),
+        5 => Just(b"\r\n".to_vec()),
+        3 => Just(b"5\r\nhello\r\n".to_vec()),
+        2 => Just(b"5;name=value\r\nhel".to_vec()),
+        2 => Just(b"0\r\n\r\n".to_vec()),
+        1 => Just(b"0\r\ntrailer: x\r\n".to_vec()),
+        1 => Just(b"ffffffffffffffff\r\n".to_vec()),
+        1 => Just(b"\n".to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..9),
+    ];
+    proptest::collection::vec(piece, 0..9).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_response_makes_us_panic_or_wait_for_ever(
+        response in prop_oneof![
+            response(),
+            response().prop_map(|tail| {
+                [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", tail.as_slice()].concat()
+            }),
+        ],
+        size in 1_usize..40,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let upstream = Upstream::start(move |_, mut connection| {
+                let response = response.clone();
+                async move {
+                    connection.read_request().await;
+                    for piece in response.chunks(size) {
+                        connection.send(piece).await;
+                        tokio::task::yield_now().await;
+                    }
+                }
+            })
+            .await;
+            let world = World::new(remote(&[upstream.address]));
+            let ended = world.whole().await.map(drop).map_err(|failure| failure.cause);
+            assert!(!matches!(ended, Err(Cause::Timeout(_))), "{ended:?}");
+        });
+    }
 }

@@ -154,3 +154,16 @@ fn roots_that_cannot_be_read_are_an_error_at_the_start() {
         assert!(error.to_string().contains(path.to_str().unwrap()));
     }
 }
+
+#[tokio::test]
+async fn a_silent_address_leaves_time_for_the_next() {
+    let silent = Upstream::start(|_, connection| connection.closed()).await;
+    let authority = authority("upstream.test");
+    let upstream = serving(&authority).await;
+    let remote = trusting(&upstream, "upstream.test", Some(authority.roots.clone()));
+    remote.addresses.store(Arc::new(vec![silent.address, upstream.address]));
+    let deadlines = Deadlines { connect: BRIEF * 8, ..deadlines() };
+    let world = World { deadlines, ..World::new(remote) };
+    assert_eq!(world.whole().await.unwrap().0, "ok");
+    assert_eq!(silent.connections(), 1);
+}
