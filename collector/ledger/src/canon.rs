@@ -1,1 +1,115 @@
-//! Canonical JSON (RFC 8785).
+//! Canonical JSON (RFC 8785): one value, one sequence of bytes.
+//!
+//! Keys sorted by UTF-16 code units, no spaces, the shortest escapes, numbers as ECMAScript
+//! prints them. Integers that a double cannot hold exactly are written as strings.
+
+use serde_json::{Map, Number, Value};
+use thiserror::Error;
+
+/// The largest integer up to which every integer is exact in a double (2^53).
+const EXACT_INTEGER_MAX: u64 = 1 << 53;
+/// Deeper values are refused, so that writing one cannot exhaust the stack.
+const DEPTH_MAX: usize = 128;
+
+/// Why a value has no canonical form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CanonError {
+    #[error("the value is nested deeper than {DEPTH_MAX} levels; flatten it")]
+    TooDeep,
+    #[error("a number is not finite; JSON cannot hold it")]
+    NotFinite,
+}
+
+/// The canonical bytes of a value (RFC 8785), with integers above 2^53 as strings.
+pub fn canonical(value: &Value) -> Result<Vec<u8>, CanonError> {
+    let mut bytes = Vec::with_capacity(256);
+    write_value(&mut bytes, value, 0)?;
+    Ok(bytes)
+}
+
+fn write_value(bytes: &mut Vec<u8>, value: &Value, depth: usize) -> Result<(), CanonError> {
+    if depth > DEPTH_MAX {
+        return Err(CanonError::TooDeep);
+    }
+    match value {
+        Value::Null => bytes.extend_from_slice(b"null"),
+        Value::Bool(true) => bytes.extend_from_slice(b"true"),
+        Value::Bool(false) => bytes.extend_from_slice(b"false"),
+        Value::Number(number) => write_number(bytes, number)?,
+        Value::String(text) => write_string(bytes, text),
+        Value::Array(values) => write_array(bytes, values, depth)?,
+        Value::Object(members) => write_object(bytes, members, depth)?,
+    }
+    Ok(())
+}
+
+fn write_array(bytes: &mut Vec<u8>, values: &[Value], depth: usize) -> Result<(), CanonError> {
+    bytes.push(b'[');
+    for (index, value) in values.iter().enumerate() {
+        if index > 0 {
+            bytes.push(b',');
+        }
+        write_value(bytes, value, depth + 1)?;
+    }
+    bytes.push(b']');
+    Ok(())
+}
+
+fn write_object(
+    bytes: &mut Vec<u8>,
+    members: &Map<String, Value>,
+    depth: usize,
+) -> Result<(), CanonError> {
+    let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+    // RFC 8785 section 3.2.3: by UTF-16 code units, which is not the order of UTF-8 bytes.
+    sorted.sort_by(|(left, _), (right, _)| left.encode_utf16().cmp(right.encode_utf16()));
+    bytes.push(b'{');
+    for (index, (key, value)) in sorted.into_iter().enumerate() {
+        if index > 0 {
+            bytes.push(b',');
+        }
+        write_string(bytes, key);
+        bytes.push(b':');
+        write_value(bytes, value, depth + 1)?;
+    }
+    bytes.push(b'}');
+    Ok(())
+}
+
+fn write_number(bytes: &mut Vec<u8>, number: &Number) -> Result<(), CanonError> {
+    if let Some(integer) = number.as_i64() {
+        write_integer(bytes, integer.unsigned_abs(), integer < 0);
+    } else if let Some(integer) = number.as_u64() {
+        write_integer(bytes, integer, false);
+    } else {
+        let double = number.as_f64().filter(|double| double.is_finite());
+        let double = double.ok_or(CanonError::NotFinite)?;
+        bytes.extend_from_slice(ryu_js::Buffer::new().format_finite(double).as_bytes());
+    }
+    Ok(())
+}
+
+fn write_integer(bytes: &mut Vec<u8>, magnitude: u64, negative: bool) {
+    let sign = if negative { "-" } else { "" };
+    let quote = if magnitude > EXACT_INTEGER_MAX { "\"" } else { "" };
+    bytes.extend_from_slice(format!("{quote}{sign}{magnitude}{quote}").as_bytes());
+}
+
+/// Writes a JSON string with the escapes of RFC 8785 section 3.2.2.2.
+pub(crate) fn write_string(bytes: &mut Vec<u8>, text: &str) {
+    bytes.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' => bytes.extend_from_slice(b"\\\""),
+            b'\\' => bytes.extend_from_slice(b"\\\\"),
+            0x08 => bytes.extend_from_slice(b"\\b"),
+            0x09 => bytes.extend_from_slice(b"\\t"),
+            0x0a => bytes.extend_from_slice(b"\\n"),
+            0x0c => bytes.extend_from_slice(b"\\f"),
+            0x0d => bytes.extend_from_slice(b"\\r"),
+            0x00..=0x1f => bytes.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => bytes.push(byte),
+        }
+    }
+    bytes.push(b'"');
+}

@@ -1,0 +1,1 @@
+//! Walking whole streams and naming what is wrong.
