@@ -37,6 +37,12 @@ impl DataFolder {
         self.root.join("heads")
     }
 
+    /// The key that heads are signed with; the gateway and the collector share it.
+    #[must_use]
+    pub fn signing_key(&self) -> PathBuf {
+        self.root.join("signing.key")
+    }
+
     /// The Delta tables, one folder each.
     #[must_use]
     pub fn tables(&self) -> PathBuf {

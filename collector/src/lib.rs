@@ -10,11 +10,11 @@
 pub mod config;
 pub mod schema;
 pub mod table;
-// pub mod follow;
+pub mod follow;
 pub mod state;
 pub mod query;
-// pub mod access;
-// pub mod verify;
-// pub mod collector;
-// pub mod serve;
-// pub mod ask;
+pub mod access;
+pub mod verify;
+pub mod collector;
+pub mod serve;
+pub mod ask;

@@ -90,7 +90,14 @@ struct TableState {
     table: Table,
     version: Option<Version>,
     landed: Marks,
-    tail: Vec<RecordBatch>,
+    tail: Vec<Part>,
+}
+
+/// Rows of the tail that came in together.
+#[derive(Debug, Clone)]
+struct Part {
+    rows: RecordBatch,
+    bytes: usize,
 }
 
 // === impl State ===
@@ -151,8 +158,8 @@ impl State {
         let inner = self.lock();
         let tails = || inner.tables.iter().flat_map(|table| &table.tail);
         Waiting {
-            rows: tails().map(RecordBatch::num_rows).sum(),
-            bytes: tails().map(RecordBatch::get_array_memory_size).sum(),
+            rows: tails().map(|part| part.rows.num_rows()).sum(),
+            bytes: tails().map(|part| part.bytes).sum(),
             since: inner.waiting_since,
         }
     }
@@ -172,7 +179,8 @@ impl State {
                 count if count == batch.rows.num_rows() => batch.rows,
                 _ => filter_record_batch(&batch.rows, &beyond)?,
             };
-            state.tail.push(rows);
+            let bytes = rows.get_array_memory_size();
+            state.tail.push(Part { rows, bytes });
         }
         for (stream, mark) in marks {
             inner.read.insert(*stream, *mark);
@@ -199,7 +207,8 @@ impl State {
         let inner = self.lock();
         [0, 1, 2, 3].map(|index: usize| {
             let state = &inner.tables[index];
-            Due { table: state.table, rows: state.tail.clone(), marks: inner.read.clone() }
+            let rows = state.tail.iter().map(|part| part.rows.clone()).collect();
+            Due { table: state.table, rows, marks: inner.read.clone() }
         })
     }
 
@@ -243,7 +252,7 @@ impl Inner {
             TableView {
                 table: state.table,
                 version: state.version.clone(),
-                tail: state.tail.clone().into(),
+                tail: state.tail.iter().map(|part| part.rows.clone()).collect(),
             }
         };
         Snapshot { tables: [0, 1, 2, 3].map(view), reach: self.reach.clone() }

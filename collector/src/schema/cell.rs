@@ -17,6 +17,9 @@ use serde_json::Value;
 
 use crate::schema::{Form, Row, Table, list_item};
 
+/// Rows that a builder has room for at first: most batches are small, and their room is counted.
+const ROWS: usize = 4;
+
 /// The rows of one table, gathered from consecutive events.
 #[derive(Debug, Clone)]
 pub struct TableBatch {
@@ -88,22 +91,25 @@ impl Batches {
 impl Builder {
     fn new(form: Form) -> Self {
         match form {
-            Form::Text => Self::Text(StringBuilder::new()),
-            Form::Whole => Self::Whole(Int64Builder::new()),
-            Form::Small => Self::Small(Int32Builder::new()),
-            Form::Flag => Self::Flag(BooleanBuilder::new()),
-            Form::Real => Self::Real(Float64Builder::new()),
+            Form::Text => Self::Text(StringBuilder::with_capacity(ROWS, ROWS * 16)),
+            Form::Whole => Self::Whole(Int64Builder::with_capacity(ROWS)),
+            Form::Small => Self::Small(Int32Builder::with_capacity(ROWS)),
+            Form::Flag => Self::Flag(BooleanBuilder::with_capacity(ROWS)),
+            Form::Real => Self::Real(Float64Builder::with_capacity(ROWS)),
             Form::Money => Self::Money(
-                Decimal128Builder::new().with_data_type(Form::Money.data_type()),
+                Decimal128Builder::with_capacity(ROWS).with_data_type(Form::Money.data_type()),
             ),
             Form::Time => Self::Time(
-                TimestampMicrosecondBuilder::new().with_data_type(Form::Time.data_type()),
+                TimestampMicrosecondBuilder::with_capacity(ROWS).with_data_type(Form::Time.data_type()),
             ),
             Form::Texts => {
-                Self::Texts(ListBuilder::new(StringBuilder::new()).with_field(list_item()))
+                Self::Texts(ListBuilder::with_capacity(
+                StringBuilder::with_capacity(ROWS, ROWS * 16),
+                ROWS,
+            ).with_field(list_item()))
             }
-            Form::Digest => Self::Digest(BinaryBuilder::new()),
-            Form::Day => Self::Day(Date32Builder::new()),
+            Form::Digest => Self::Digest(BinaryBuilder::with_capacity(ROWS, ROWS * 32)),
+            Form::Day => Self::Day(Date32Builder::with_capacity(ROWS)),
         }
     }
 

@@ -126,6 +126,7 @@ impl Frame<'_> {
             ("schema_version", self.get("schema")),
             ("gateway_version", self.get("gateway")),
             ("config_digest", self.get("config")),
+            ("leaf_index", Value::from(self.record.seq.saturating_sub(1))),
             ("leaf_hash", Value::from(hex::encode(self.record.leaf))),
             ("attributes_json", attributes),
             ("commit_ts", Value::Null),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::Int64Type;
