@@ -133,6 +133,12 @@ impl LocalModel {
 }
 
 impl Answer {
+    /// An answer whose pieces a test gives.
+    #[cfg(test)]
+    pub(crate) fn of_pieces(pieces: mpsc::Receiver<Result<Piece, LocalError>>) -> Self {
+        Self { pieces }
+    }
+
     /// The next piece; `None` after the end.
     pub async fn next(&mut self) -> Option<Result<Piece, LocalError>> {
         self.pieces.recv().await

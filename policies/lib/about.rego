@@ -7,7 +7,7 @@ about := {
 	"revision": data.revision.revision,
 	"data_rev": data.revision.data_rev,
 	"packs": {name: pack.version | some name, pack in data.packs},
-	"profiles": sort([name | some name, _ in data.profiles.profiles]),
+	"profiles": sort(object.keys(data.profiles.profiles)),
 	"steps": steps,
 	"needs": [],
 }

@@ -3,8 +3,8 @@
 package cordon
 
 import data.cordon.facts
+import data.cordon.gathered
 import data.cordon.merge
-import data.cordon.packs
 import data.cordon.tables
 
 # What is left when nothing else could be said.
@@ -36,30 +36,17 @@ decide := {
 	"request_rules": request_rules,
 	"obligations": merge.obligations,
 	"waived": [],
-	"warnings": sort([warning | some warning in warnings]),
-	"packs": {name: data.packs[name].version | some name in active},
+	"warnings": sort(warnings),
+	"packs": {name: data.packs[name].version | some name in gathered.active},
 }
 
 default digest := ""
 
 digest := input.digest if is_string(input.digest)
 
-# === Packs
-
-listed contains name if some name in input.context.packs
-
-active contains name if {
-	some name in listed
-	data.packs[name]
-}
-
 # === What refuses the whole request
 
-refusals contains entry if {
-	some name in active
-	some entry in packs[name].deny
-	in_force(entry.rule)
-}
+refusals contains entry if some entry in gathered.denials
 
 # METADATA
 # title: The facts are incomplete
@@ -70,7 +57,7 @@ refusals contains entry if {
 #   severity: high
 #   owner: platform
 #   waivable: false
-refusals contains {"rule": "CORDON-INPUT-01", "missing": sort([part | some part in unsound])} if {
+refusals contains {"rule": "CORDON-INPUT-01", "missing": sort(unsound)} if {
 	count(unsound) > 0
 }
 
@@ -84,7 +71,7 @@ refusals contains {"rule": "CORDON-INPUT-01", "missing": sort([part | some part 
 #   owner: platform
 #   waivable: false
 refusals contains {"rule": "CORDON-PACK-01", "missing": ["context.packs"]} if {
-	some name in listed
+	some name in gathered.listed
 	not data.packs[name]
 }
 
@@ -159,58 +146,36 @@ sound_list(list, name) if {
 
 named(entry, name) if is_string(entry[name])
 
-ids := [candidate.id | some candidate in input.candidates]
+ids := [id |
+	some candidate in input.candidates
+	id := candidate.id
+]
 
 request_rules := [{"id": id, "missing": missing_of(refusals, id)} |
-	some id in sort([id | some id in refusing])
+	some id in sort(refusing)
 ]
 
 refusing contains entry.rule if some entry in refusals
 
-missing_of(entries, rule) := sort([path | some path in {path |
+missing_of(entries, rule) := sort({path |
 	some entry in entries
 	entry.rule == rule
 	some path in entry.missing
-}])
+})
 
 # === What excludes one candidate
 
-exclusions[entry.candidate] contains entry if {
-	some name in active
-	some entry in packs[name].exclude
-	in_force(entry.rule)
-}
+exclusions[entry.candidate] contains entry if some entry in gathered.exclusions
 
 exclusions[candidate.id] contains {"rule": rule, "missing": []} if {
-	some rule in in_house_only
+	some rule in gathered.in_house_only
 	some candidate in input.candidates
 	not facts.in_house(candidate)
 }
 
-in_house_only contains entry.rule if {
-	some name in active
-	some entry in packs[name].in_house_only
-	in_force(entry.rule)
-}
-
 # === What permits one candidate
 
-permits[entry.candidate] contains entry if {
-	some name in active
-	some entry in packs[name].permit
-	in_force(entry.rule)
-}
-
-permitted_by[name] contains entry.candidate if {
-	some name in gates
-	some entry in packs[name].permit
-	in_force(entry.rule)
-}
-
-gates contains name if {
-	some name in active
-	packs[name].must_permit
-}
+permits[entry.candidate] contains entry if some entry in gathered.permits
 
 # A candidate needs a permit at all, and one of each pack that says `must_permit`: a pack whose
 # rules fail to exclude what they should must not let it pass.
@@ -221,11 +186,11 @@ baseless contains id if {
 
 baseless contains id if {
 	some id in ids
-	some name in gates
+	some name in gathered.gates
 	not granted(name, id)
 }
 
-granted(name, id) if id in permitted_by[name]
+granted(name, id) if id in gathered.permitted_by[name]
 
 # METADATA
 # title: No rule of the packs in force permits this upstream
@@ -260,13 +225,13 @@ effect := "needs_approval" if {
 effect := "local_only" if {
 	not refused
 	count(approvals_missing) == 0
-	count(in_house_only) > 0
+	count(gathered.in_house_only) > 0
 }
 
 effect := "allow" if {
 	not refused
 	count(approvals_missing) == 0
-	count(in_house_only) == 0
+	count(gathered.in_house_only) == 0
 }
 
 refused if count(refusals) > 0
@@ -274,11 +239,9 @@ refused if count(refusals) > 0
 refused if count(eligible) == 0
 
 # An approval is waited for unless the host has seen a valid one of its kind.
-approvals_missing contains entry.kind if {
-	some name in active
-	some entry in packs[name].approve
-	in_force(entry.rule)
-	not approved(entry.kind)
+approvals_missing contains kind if {
+	some kind in gathered.approvals
+	not approved(kind)
 }
 
 approved(kind) if {
@@ -313,7 +276,10 @@ permitted(id, rank) := {"id": id, "rank": rank, "basis": basis_of(id)} if {
 basis_of(id) := sort([entry.rule | some entry in permits[id]])
 
 # Where several packs name one, the first in order is told; `basis` names every rule.
-mechanisms[id] := sort([entry.mechanism | some entry in permits[id]]) if some id in eligible
+mechanisms[id] := sort([mechanism |
+	some entry in permits[id]
+	mechanism := entry.mechanism
+]) if some id in eligible
 
 # A candidate that only the request's rules keep out is told with those.
 excluded := [{"id": id, "rules": told(id), "missing": lacks(id)} |
@@ -325,42 +291,22 @@ left_out(_) if refused
 
 left_out(id) if reasons[id]
 
-told(id) := sort([rule | some rule in reasons[id]]) if reasons[id]
+told(id) := sort(reasons[id]) if reasons[id]
 
-told(id) := sort([rule | some rule in refusing]) if not reasons[id]
+told(id) := sort(refusing) if not reasons[id]
 
-lacks(id) := sort([path | some path in {path |
+lacks(id) := sort({path |
 	some entry in exclusions[id]
 	some path in entry.missing
-}]) if {
+}) if {
 	reasons[id]
 }
 
-lacks(id) := sort([path | some path in {path |
+lacks(id) := sort({path |
 	some entry in refusals
 	some path in entry.missing
-}]) if {
+}) if {
 	not reasons[id]
 }
 
-warnings contains warning if {
-	some name in active
-	some warning in packs[name].warn
-}
-
-warnings contains warning if some warning in tables.warnings
-
-# === Validity of rules
-
-# A rule outside its dates is silent. One without an entry in `rules.json` is in force.
-in_force(rule) if not expired(rule)
-
-expired(rule) if {
-	is_string(data.rules[rule].valid_until)
-	data.rules[rule].valid_until <= facts.day
-}
-
-expired(rule) if {
-	is_string(data.rules[rule].valid_from)
-	data.rules[rule].valid_from > facts.day
-}
+warnings := gathered.warnings | tables.warnings

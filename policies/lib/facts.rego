@@ -31,9 +31,12 @@ us_person_missing := [] if {
 }
 
 # The family of a category: `pii` of `pii.direct`.
-families contains split(category.id, ".")[0] if some category in input.data.categories
+families contains family if {
+	some category in input.data.categories
+	family := split(category.id, ".")[0]
+}
 
-category(id) if {
+has_category(id) if {
 	some found in input.data.categories
 	found.id == id
 }
@@ -53,9 +56,15 @@ org_countries contains input.caller.org.ultimate_parent_hq
 # A candidate's fact by its path, or `unknown`.
 of(candidate, path) := object.get(candidate, path, "unknown")
 
+# A candidate's list by its path; what is no list, such as `unknown`, has nothing in it.
+listed(candidate, path) := list if {
+	list := object.get(candidate, path, [])
+	is_array(list)
+} else := []
+
 # A certificate in force: one whose days left are unknown proves nothing.
 certified(candidate, accepted) if {
-	some certificate in candidate.certs
+	some certificate in listed(candidate, ["certs"])
 	certificate.exp_days >= 0
 	is_number(certificate.exp_days)
 	levels := accepted[lower(certificate.id)]

@@ -1,15 +1,10 @@
 # Obligations of all packs become one of each kind: the strictest.
 package cordon.merge
 
-import data.cordon
-import data.cordon.packs
+import data.cordon.gathered
 
 # Every obligation of a pack in force, whatever its kind.
-asked contains entry if {
-	some name in cordon.active
-	some entry in packs[name].oblige
-	cordon.in_force(entry.rule)
-}
+asked := gathered.obligations
 
 obligations := {kind: value | some kind, value in parts; value != null}
 
@@ -26,18 +21,24 @@ parts := {
 
 # === Redaction: drop > mask > tokenize
 
-redact := [{"category": category, "how": strictest(category), "direction": "prompt"} |
-	some category in sort([category | some category in redacted])
+redact := [{"category": category, "how": ways[strictest(category)], "direction": "prompt"} |
+	some category in sort(redacted)
 ]
 
-redacted contains entry.redact.category if some entry in asked
-
-strictest(category) := ["tokenize", "mask", "drop"][max([severity[entry.redact.how] |
-	some entry in asked
-	entry.redact.category == category
-])]
+ways := ["tokenize", "mask", "drop"]
 
 severity := {"tokenize": 0, "mask": 1, "drop": 2}
+
+redacted contains category if {
+	some entry in asked
+	category := entry.redact.category
+}
+
+strictest(category) := max([level |
+	some entry in asked
+	entry.redact.category == category
+	level := severity[entry.redact.how]
+])
 
 # What was taken out must be gone: every redaction is followed by a second scan.
 default rescan := false
@@ -76,9 +77,15 @@ body := "hash" if {
 	"hash" in needs
 }
 
-needs contains entry.log_need if some entry in asked
+needs contains what if {
+	some entry in asked
+	what := entry.log_need
+}
 
-bans contains entry.log_ban if some entry in asked
+bans contains what if {
+	some entry in asked
+	what := entry.log_ban
+}
 
 # The needs that only text fulfils.
 wanted := needs & {"redacted", "full"}
@@ -89,20 +96,28 @@ store := {"store": "enclave"} if body == "encrypted"
 
 default retain := {}
 
-retain := {"retain_d": {what: days |
-	some what in {"decision", "body"}
-	days := max([entry.retain_min[what] | some entry in asked])
-}} if {
-	some entry in asked
-	entry.retain_min
+retain := {"retain_d": least} if count(least) > 0
+
+least[what] := days if {
+	some what in ["body", "decision"]
+	days := max([minimum |
+		some entry in asked
+		minimum := entry.retain_min[what]
+	])
+}
+
+most[what] := days if {
+	some what in ["body", "decision"]
+	days := min([maximum |
+		some entry in asked
+		maximum := entry.retain_max[what]
+	])
 }
 
 # The largest minimum must fit under the smallest maximum.
 retention_conflict if {
-	some what in {"decision", "body"}
-	least := max([entry.retain_min[what] | some entry in asked])
-	most := min([entry.retain_max[what] | some entry in asked])
-	least > most
+	some what, days in least
+	days > most[what]
 }
 
 # === Cache: none > request > user > tenant_jurisdiction > tenant
@@ -113,20 +128,37 @@ cache := {"scope": scope, "ttl_s": ttl}
 
 default scope := "none"
 
-scope := scopes[min([level | some entry in asked; some level, name in scopes; name == entry.cache])]
+scope := scopes[narrowest]
+
+narrowest := min([level |
+	some entry in asked
+	some level, name in scopes
+	name == entry.cache
+])
 
 default ttl := 0
 
-ttl := min([entry.cache_ttl_s | some entry in asked]) if scope != "none"
+ttl := min([seconds |
+	some entry in asked
+	seconds := entry.cache_ttl_s
+]) if scope != "none"
 
 # === Who is told
 
-notify := [{"to": to, "severity": ["low", "medium", "high", "critical"][max(levels)]} |
-	some to in sort([to | some to in told])
-	levels := [urgency[entry.notify.severity] | some entry in asked; entry.notify.to == to]
-]
+notify := [{"to": to, "severity": urgencies[most_urgent(to)]} | some to in sort(told)]
 
-told contains entry.notify.to if some entry in asked
+most_urgent(to) := max([level |
+	some entry in asked
+	entry.notify.to == to
+	level := urgency[entry.notify.severity]
+])
+
+urgencies := ["low", "medium", "high", "critical"]
+
+told contains to if {
+	some entry in asked
+	to := entry.notify.to
+}
 
 urgency := {"low": 0, "medium": 1, "high": 2, "critical": 3}
 
@@ -134,9 +166,11 @@ urgency := {"low": 0, "medium": 1, "high": 2, "critical": 3}
 
 default limits := null
 
-limits := {"max_tokens": min([entry.max_tokens | some entry in asked])} if {
+limits := {"max_tokens": min(ceilings)} if count(ceilings) > 0
+
+ceilings contains tokens if {
 	some entry in asked
-	entry.max_tokens
+	tokens := entry.max_tokens
 }
 
 default upstream := null

@@ -9,9 +9,9 @@ use pingora_core::{ErrorType, protocols::http::ServerSession};
 
 use crate::{
     listener::{
+        Limits,
         gauges::{Budget, Taken},
         head::{self, Announced},
-        settings::Limits,
     },
     pipeline::BodyFault,
 };

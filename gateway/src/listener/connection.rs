@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::listener::{
+    HalfClosed, Limits, Settings,
     drain::{Drained, Stage, Stop, in_time},
-    settings::{HalfClosed, Limits, Settings},
 };
 
 /// Answers the requests of connections.

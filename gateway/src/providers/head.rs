@@ -207,7 +207,9 @@ fn event_stream(headers: &HeaderMap) -> bool {
 fn readable(headers: &HeaderMap) -> bool {
     let only = |name: &HeaderName, value: &str| {
         let every = headers.get_all(name);
-        every.iter().all(|given| given.as_bytes().trim_ascii().eq_ignore_ascii_case(value.as_bytes()))
+        every
+            .iter()
+            .all(|given| given.as_bytes().trim_ascii().eq_ignore_ascii_case(value.as_bytes()))
     };
     only(&header::CONTENT_ENCODING, "identity")
         && only(&header::TRANSFER_ENCODING, "chunked")
@@ -222,7 +224,7 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
 
 /// `retry-after-ms`, else `Retry-After` as seconds or as a date (RFC 9110, 10.2.3).
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let number = |name| text(headers, name).and_then(|text| text.parse::<f64>().ok());
+    let number = |name: &HeaderName| text(headers, name).and_then(|text| text.parse::<f64>().ok());
     let precise_ms = number(&HeaderName::from_static("retry-after-ms"));
     if let Some(wait) = precise_ms.and_then(|wait_ms| wait(wait_ms / 1000.0)) {
         return Some(wait);

@@ -88,7 +88,7 @@ fn facts() -> CandidateFacts {
 
 fn clearance(address: Address, body: impl Into<Bytes>, stream: bool) -> Clearance {
     Clearance {
-        call_id: CallId::new(),
+        call_id: CallId::generate(),
         attempt: 1,
         upstream: Arc::new(Upstream {
             id: UpstreamId::new("upstream", "model"),
@@ -107,6 +107,11 @@ fn clearance(address: Address, body: impl Into<Bytes>, stream: bool) -> Clearanc
         },
         stream,
     }
+}
+
+/// A clearance for the local model.
+pub(crate) fn local_clearance(body: &'static str) -> Clearance {
+    clearance(Address::Local, body, false)
 }
 
 /// One gateway with one upstream.
@@ -163,8 +168,13 @@ async fn piece(attempt: &mut Attempt) -> String {
 
 #[test]
 fn attempts_move_between_threads() {
-    fn moves<T: Send + 'static>(_: impl FnOnce(&'static Providers, Clearance, &'static Deadlines) -> T) {}
-    moves(|providers, clearance, deadlines| providers.attempt(clearance, deadlines, Instant::now()));
+    fn moves<T: Send + 'static>(
+        _: impl FnOnce(&'static Providers, Clearance, &'static Deadlines) -> T,
+    ) {
+    }
+    moves(|providers, clearance, deadlines| {
+        providers.attempt(clearance, deadlines, Instant::now())
+    });
     fn is_send<T: Send>() {}
     is_send::<Attempt>();
 }
@@ -179,4 +189,32 @@ fn failures_show_neither_body_nor_key() {
     let remote = remote(&[]);
     let providers = Providers::new([&remote], None, Settings::default()).unwrap();
     assert!(!format!("{providers:?}").contains("marked-secret"));
+}
+
+#[test]
+fn an_error_in_a_stream_is_a_refusal_where_it_says_what_it_is() {
+    let cases = [
+        (r#"{"error":{"message":"slow down","code":429}}"#, Cause::Status, ErrorKind::RateLimit),
+        (r#"{"error":{"code":"rate_limit_exceeded"}}"#, Cause::Status, ErrorKind::RateLimit),
+        (r#"{"error":{"code":"content_filter"}}"#, Cause::Status, ErrorKind::ContentFilter),
+        (
+            r#"{"error":{"message":"oops","type":"server_error"}}"#,
+            Cause::BrokenBody,
+            ErrorKind::Other,
+        ),
+        (r#"{"error":{"message":"oops","code":500}}"#, Cause::Status, ErrorKind::Other),
+    ];
+    for (event, cause, kind) in cases {
+        let failure = Failure::in_stream(Bytes::from(event));
+        assert_eq!((failure.cause, failure.kind), (cause, kind), "{event}");
+    }
+}
+
+#[test]
+fn a_remote_can_always_be_tried_and_the_local_model_where_it_is() {
+    let remote = remote(&[]);
+    let providers = Providers::new([&remote], None, Settings::default()).unwrap();
+    let upstream = |address| Arc::clone(clearance(address, "{}", false).upstream());
+    assert!(providers.can_try(&upstream(Address::Remote(remote))));
+    assert!(!providers.can_try(&upstream(Address::Local)));
 }

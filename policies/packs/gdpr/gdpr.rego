@@ -168,7 +168,7 @@ clauses contains candidate.id if {
 	"scc" in tables.fresh
 	is_string(candidate.region)
 	candidate.region != "unknown"
-	"scc" in candidate.transfer.mech
+	"scc" in facts.listed(candidate, ["transfer", "mech"])
 	candidate.transfer.tia == "valid"
 	believed(candidate)
 }
@@ -211,7 +211,7 @@ old(candidate) if {
 exclude contains {"candidate": candidate.id, "rule": "GDPR-V-44-01", "missing": missing} if {
 	some candidate in input.candidates
 	stranded[candidate.id]
-	missing := sort([path | some path in lacking(candidate)])
+	missing := sort(lacking(candidate))
 }
 
 stranded contains candidate.id if {
@@ -242,7 +242,7 @@ lacks(candidate, "transfer.mech") if not under_clauses(candidate)
 
 lacks(candidate, "transfer.tia") if not candidate.transfer.tia == "valid"
 
-under_clauses(candidate) if "scc" in candidate.transfer.mech
+under_clauses(candidate) if "scc" in facts.listed(candidate, ["transfer", "mech"])
 
 oblige contains {"rule": "GDPR-V-44-01", "notify": {"to": "dpo", "severity": "high"}} if {
 	some candidate in input.candidates

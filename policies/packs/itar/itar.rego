@@ -17,7 +17,7 @@ applies if {
 
 applies if input.data.class == "ITAR"
 
-applies if facts.category("export.itar")
+applies if facts.has_category("export.itar")
 
 # METADATA
 # title: Technical data is released to United States persons only

@@ -144,17 +144,11 @@ exclude contains {"candidate": candidate.id, "rule": "ORG-SOV-OPERATOR", "missin
 
 hands(candidate) := {country |
 	some country in array.concat(
-		subprocessors(candidate),
+		facts.listed(candidate, ["subprocessors"]),
 		[facts.of(candidate, ["operator", "hq"])],
 	)
 	is_string(country)
 }
-
-subprocessors(candidate) := candidate.subprocessors if is_array(candidate.subprocessors)
-
-subprocessors(candidate) := [] if not has_subprocessors(candidate)
-
-has_subprocessors(candidate) if is_array(candidate.subprocessors)
 
 # METADATA
 # title: The profile asks for another region
@@ -271,7 +265,7 @@ may_host(_) if {
 
 health_data if "phi" in facts.families
 
-health_data if facts.category("pii.special.health")
+health_data if facts.has_category("pii.special.health")
 
 # === What the data asks for
 
@@ -681,7 +675,7 @@ oblige contains {"rule": "ORG-DEFAULTS", "max_tokens": data.org.max_tokens} if {
 
 warn contains "CERT-EXPIRES-SOON" if {
 	some candidate in input.candidates
-	some certificate in candidate.certs
+	some certificate in facts.listed(candidate, ["certs"])
 	is_number(certificate.exp_days)
 	certificate.exp_days >= 0
 	certificate.exp_days < data.org.certificate_warn_d

@@ -221,7 +221,7 @@ oblige contains notice("EAR-744.22", "critical") if {
 #   owner: export-officer
 #   waivable: false
 exclude contains {"candidate": candidate.id, "rule": "EAR-734.13-01", "missing": missing} if {
-	facts.category("export.ear.tech")
+	facts.has_category("export.ear.tech")
 	some candidate in input.candidates
 	not facts.in_house(candidate)
 	not us_only(candidate)
@@ -240,7 +240,7 @@ us_only(candidate) if {
 	facts.us_person
 }
 
-oblige contains {"rule": "EAR-734.13-01", "cache": "none"} if facts.category("export.ear.tech")
+oblige contains {"rule": "EAR-734.13-01", "cache": "none"} if facts.has_category("export.ear.tech")
 
 # METADATA
 # title: An advisory restricts who may use the model
@@ -253,7 +253,7 @@ oblige contains {"rule": "EAR-734.13-01", "cache": "none"} if facts.category("ex
 #   waivable: false
 exclude contains {"candidate": candidate.id, "rule": "EAR-744.22-ADVISORY", "missing": missing} if {
 	some candidate in input.candidates
-	some advisory in candidate.model.advisories
+	some advisory in facts.listed(candidate, ["model", "advisories"])
 	some missing in advised_against(advisory)
 }
 

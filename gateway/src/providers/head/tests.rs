@@ -20,6 +20,8 @@ fn remote() -> Remote {
     }
 }
 
+type Fields = &'static [(&'static str, &'static str)];
+
 fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
     let field = |(name, value): &(&'static str, &'static str)| {
         (HeaderName::from_static(name), HeaderValue::from_static(value))
@@ -139,7 +141,7 @@ proptest! {
 #[test]
 fn waits_are_seconds_milliseconds_or_dates() {
     let now = UNIX_EPOCH + Duration::from_secs(784_111_777 - 5);
-    let cases: [(&[(&str, &str)], Option<Duration>); 9] = [
+    let cases: [(Fields, Option<Duration>); 9] = [
         (&[], None),
         (&[("retry-after", "7")], Some(Duration::from_secs(7))),
         (&[("retry-after", " 0.5 ")], Some(Duration::from_millis(500))),
@@ -151,18 +153,13 @@ fn waits_are_seconds_milliseconds_or_dates() {
         (&[("retry-after", "soon")], None),
     ];
     for (fields, wait) in cases {
-        let fields: Vec<_> = fields.to_vec();
-        let map: HeaderMap = fields
-            .iter()
-            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
-            .collect();
-        assert_eq!(retry_after(&map, now), wait, "{fields:?}");
+        assert_eq!(retry_after(&headers(fields), now), wait, "{fields:?}");
     }
 }
 
 #[test]
 fn only_what_we_asked_for_is_readable() {
-    let cases: [(&[(&'static str, &'static str)], bool); 7] = [
+    let cases: [(Fields, bool); 7] = [
         (&[], true),
         (&[("content-encoding", "Identity")], true),
         (&[("transfer-encoding", "chunked")], true),

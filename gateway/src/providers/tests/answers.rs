@@ -1,5 +1,7 @@
 //! Answers: their ends, their limits, and what is an upstream's answer at all.
 
+use proptest::prelude::*;
+
 use super::{upstream::Upstream, *};
 
 /// Asks an upstream that answers every request with `response` and then closes.
@@ -54,18 +56,9 @@ async fn every_way_to_end_a_body_is_clean_or_broken() {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
             Err(Cause::BrokenBody),
         ),
-        (
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nok",
-            Err(Cause::BrokenBody),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\nok",
-            Err(Cause::BrokenBody),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nokNO",
-            Err(Cause::BrokenBody),
-        ),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nok", Err(Cause::BrokenBody)),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\nok", Err(Cause::BrokenBody)),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nokNO", Err(Cause::BrokenBody)),
     ];
     for (response, expected) in cases {
         let got = answered(response).await.map(|(text, _)| text).map_err(|failure| failure.cause);
@@ -77,7 +70,10 @@ async fn every_way_to_end_a_body_is_clean_or_broken() {
 async fn heads_that_are_not_ours_to_read_are_refused() {
     let cases = [
         ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", Cause::Protocol),
-        ("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nok", Cause::Protocol),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nok",
+            Cause::Protocol,
+        ),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", Cause::Protocol),
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok", Cause::Protocol),
         ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", Cause::Protocol),
@@ -167,10 +163,15 @@ async fn a_refusal_while_we_write_is_the_answer() {
         })
         .await;
         let world = World::new(remote(&[upstream.address]));
-        let failure = world.ask(huge()).await.expect_err("this must fail");
-        assert_eq!((failure.cause, failure.status), (Cause::Status, Some(413)), "close: {close}");
-        assert_eq!(failure.body.unwrap(), "too large");
-        assert!(failure.traffic.request_bytes < huge().len() as u64);
+        for attempts in 1..=2 {
+            let failure = world.ask(huge()).await.expect_err("this must fail");
+            let told = (failure.cause, failure.status);
+            assert_eq!(told, (Cause::Status, Some(413)), "close: {close}");
+            assert_eq!(failure.body.unwrap(), "too large");
+            assert!(failure.traffic.request_bytes < huge().len() as u64);
+            // What is left of a request must not meet the next one.
+            assert_eq!(upstream.connections(), attempts);
+        }
     }
 }
 
@@ -236,7 +237,7 @@ async fn a_stream_has_no_limit_but_its_deadlines() {
     .await;
     let world = World::limited(remote(&[upstream.address]), small());
     let mut attempt = world.stream().await.unwrap();
-    assert!(attempt.event_stream());
+    assert!(attempt.is_event_stream());
     assert_eq!(read(&mut attempt).await.unwrap(), "data: [DONE]");
 }
 
@@ -248,7 +249,9 @@ async fn pieces_arrive_as_they_are_sent() {
         async move {
             connection.read_request().await;
             connection.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
-            for (count, text) in ["5\r\nfirst\r\n", "6\r\nsecond\r\n", "0\r\n\r\n"].iter().enumerate() {
+            for (count, text) in
+                ["5\r\nfirst\r\n", "6\r\nsecond\r\n", "0\r\n\r\n"].iter().enumerate()
+            {
                 told.wait_for(|told| *told >= count).await.unwrap();
                 connection.send(text).await;
             }
@@ -266,6 +269,7 @@ async fn pieces_arrive_as_they_are_sent() {
 #[tokio::test]
 async fn an_upstream_is_read_no_faster_than_the_caller_takes() {
     const FAR_TOO_MUCH: usize = 256 << 20;
+    static BLOCK: [u8; 64 << 10] = [b'x'; 64 << 10];
     let (sender, mut stalled) = tokio::sync::mpsc::channel(1);
     let upstream = Upstream::start(move |_, mut connection| {
         let sender = sender.clone();
@@ -274,7 +278,7 @@ async fn an_upstream_is_read_no_faster_than_the_caller_takes() {
             connection.send("HTTP/1.1 200 OK\r\n\r\n").await;
             let mut sent = 0;
             while sent < FAR_TOO_MUCH {
-                let send = connection.send([b'x'; 64 << 10]);
+                let send = connection.send(&BLOCK);
                 if tokio::time::timeout(BRIEF, send).await.is_err() {
                     break;
                 }
@@ -288,4 +292,57 @@ async fn an_upstream_is_read_no_faster_than_the_caller_takes() {
     let attempt = World::new(remote(&[upstream.address])).stream().await.unwrap();
     assert!(stalled.recv().await.unwrap() < FAR_TOO_MUCH / 4);
     drop(attempt);
+}
+
+/// Pieces of responses, whole and broken, in any order.
+fn response() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        4 => Just(b"HTTP/1.1 200 OK\r\n".to_vec()),
+        2 => Just(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+        1 => Just(b"HTTP/1.1 204 No Content\r\n".to_vec()),
+        3 => Just(b"transfer-encoding: chunked\r\n".to_vec()),
+        2 => Just(b"content-length: 5\r\n".to_vec()),
+        1 => Just(b"content-length: 99999999999999999999\r\n".to_vec()),
+        5 => Just(b"\r\n".to_vec()),
+        3 => Just(b"5\r\nhello\r\n".to_vec()),
+        2 => Just(b"5;name=value\r\nhel".to_vec()),
+        2 => Just(b"0\r\n\r\n".to_vec()),
+        1 => Just(b"0\r\ntrailer: x\r\n".to_vec()),
+        1 => Just(b"ffffffffffffffff\r\n".to_vec()),
+        1 => Just(b"\n".to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..9),
+    ];
+    proptest::collection::vec(piece, 0..9).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_response_makes_us_panic_or_wait_for_ever(
+        response in prop_oneof![
+            response(),
+            response().prop_map(|tail| {
+                [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", tail.as_slice()].concat()
+            }),
+        ],
+        size in 1_usize..40,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let upstream = Upstream::start(move |_, mut connection| {
+                let response = response.clone();
+                async move {
+                    connection.read_request().await;
+                    for piece in response.chunks(size) {
+                        connection.send(piece).await;
+                        tokio::task::yield_now().await;
+                    }
+                }
+            })
+            .await;
+            let world = World::new(remote(&[upstream.address]));
+            let ended = world.whole().await.map(drop).map_err(|failure| failure.cause);
+            assert!(!matches!(ended, Err(Cause::Timeout(_))), "{ended:?}");
+        });
+    }
 }

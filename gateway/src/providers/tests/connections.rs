@@ -248,8 +248,5 @@ async fn a_check_connects_and_sends_nothing() {
     assert_eq!(seen.recv().await, Some(None));
     let nowhere = Remote { port: nobody().await.port(), ..remote };
     let error = check_connect(&id, &nowhere, PLENTY).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`upstream/model` refuses the connection: check host and port"
-    );
+    assert_eq!(error.to_string(), "`upstream/model` refuses the connection: check host and port");
 }

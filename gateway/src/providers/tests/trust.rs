@@ -104,8 +104,7 @@ async fn a_connection_made_under_one_trust_is_not_used_under_another() {
     let upstream = serving(&ours).await;
     let trusted = trusting(&upstream, "upstream.test", Some(ours.roots.clone()));
     let untrusted = trusting(&upstream, "upstream.test", Some(theirs.roots.clone()));
-    let providers =
-        Providers::new([&trusted, &untrusted], None, Settings::default()).unwrap();
+    let providers = Providers::new([&trusted, &untrusted], None, Settings::default()).unwrap();
     let deadlines = deadlines();
     let ask = |remote: &Remote| {
         let clearance = clearance(Address::Remote(remote.clone()), "{}", false);
@@ -130,12 +129,13 @@ async fn a_handshake_that_never_ends_is_the_connect_deadlines() {
 #[tokio::test]
 async fn a_broken_stream_under_tls_is_no_end() {
     let authority = authority("upstream.test");
-    let upstream = Upstream::start_tls(authority.acceptor.clone(), |_, mut connection| async move {
-        connection.read_request().await;
-        connection.send("HTTP/1.1 200 OK\r\n\r\nhalf of").await;
-        // Dropped without TLS's own goodbye: anybody on the way could have cut it.
-    })
-    .await;
+    let upstream =
+        Upstream::start_tls(authority.acceptor.clone(), |_, mut connection| async move {
+            connection.read_request().await;
+            connection.send("HTTP/1.1 200 OK\r\n\r\nhalf of").await;
+            // Dropped without TLS's own goodbye: anybody on the way could have cut it.
+        })
+        .await;
     let world = World::new(trusting(&upstream, "upstream.test", Some(authority.roots.clone())));
     assert_eq!(world.fails().await.cause, Cause::BrokenBody);
 }
@@ -153,4 +153,17 @@ fn roots_that_cannot_be_read_are_an_error_at_the_start() {
         assert_eq!(error, ProvidersError::Roots { path: path.clone() });
         assert!(error.to_string().contains(path.to_str().unwrap()));
     }
+}
+
+#[tokio::test]
+async fn a_silent_address_leaves_time_for_the_next() {
+    let silent = Upstream::start(|_, connection| connection.closed()).await;
+    let authority = authority("upstream.test");
+    let upstream = serving(&authority).await;
+    let remote = trusting(&upstream, "upstream.test", Some(authority.roots.clone()));
+    remote.addresses.store(Arc::new(vec![silent.address, upstream.address]));
+    let deadlines = Deadlines { connect: BRIEF * 8, ..deadlines() };
+    let world = World { deadlines, ..World::new(remote) };
+    assert_eq!(world.whole().await.unwrap().0, "ok");
+    assert_eq!(silent.connections(), 1);
 }
