@@ -220,11 +220,12 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// The first builtin named in the module whose answers change. Names stand in its data as JSON.
+/// The first builtin named in the module whose answers change. Names stand in its data as C
+/// strings.
 fn impure(wasm: &[u8]) -> Option<&'static str> {
     IMPURE_BUILTINS.into_iter().find(|name| {
-        let quoted = format!("\"{name}\"");
-        wasm.windows(quoted.len()).any(|window| window == quoted.as_bytes())
+        let stored = format!("\0{name}\0");
+        wasm.windows(stored.len()).any(|window| window == stored.as_bytes())
     })
 }
 

@@ -4,7 +4,7 @@
 
 pub mod cases;
 
-use std::{fmt::Write as _, path::Path, sync::Arc};
+use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::policy::{
     Effect, HostCode, PolicyError, Settings,
     about::{About, Listed},
     activate,
+    bundle::Bundle,
     document::{self, DocumentError},
     engine::Limits,
     judge::Bench,
@@ -47,6 +48,12 @@ pub struct Replayed {
     decision: Value,
     refusal: Option<HostCode>,
     bench: Arc<Bench>,
+}
+
+/// A bundle's engine and checks by themselves: what tests and tools ask about documents.
+#[derive(Debug)]
+pub struct Evaluator {
+    bench: Bench,
 }
 
 /// Why policy gave no decision that may be shown. Exit code 1: the host would refuse the call.
@@ -109,6 +116,27 @@ async fn bench(settings: &Settings) -> Result<Arc<Bench>, ReplayError> {
     let bundle = read(settings).map_err(PolicyError::from)?;
     let limits = Limits { threads: 1, queue_max: 1, deadline: settings.deadline.0 };
     Ok(Arc::new(activate(bundle, limits).await?))
+}
+
+// === impl Evaluator ===
+
+impl Evaluator {
+    /// Compiles and tests a bundle. A tool may wait longer than a call: `deadline` is per question.
+    pub async fn new(bundle: Bundle, deadline: Duration) -> Result<Self, PolicyError> {
+        let limits = Limits { threads: 1, queue_max: 1, deadline };
+        Ok(Self { bench: activate(bundle, limits).await? })
+    }
+
+    /// What the bundle says about itself.
+    pub fn about(&self) -> &About {
+        &self.bench.about
+    }
+
+    /// The checked decision on a sealed facts document, sets in order. Numbers are taken as they
+    /// are: `document::adopt` steps them.
+    pub async fn ask(&self, facts: &Value) -> Result<Value, HostCode> {
+        self.bench.ask(facts, &Unobserved).await.map(|answered| answered.document)
+    }
 }
 
 // === impl Replayed ===
