@@ -208,6 +208,11 @@ impl Pipeline {
         }
     }
 
+    /// The drain's deadline has passed: calls that are dropped from now on were cut by us.
+    pub fn interrupting(&self) {
+        self.parts.recorder.interrupting();
+    }
+
     /// What is refused before there is a call.
     pub fn turn_away(&self, why: TurnedAway, call_id: CallId) -> Reply {
         self.parts.recorder.refused(why.reason());

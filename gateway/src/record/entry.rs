@@ -337,7 +337,8 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let outcome = self.left;
+        let cut = self.shared.is_interrupting();
+        let outcome = if cut { Outcome::Interrupted } else { self.left };
         drop(self.finish(outcome, End { http_status: None, error_type: Some(outcome.name()) }));
     }
 }
