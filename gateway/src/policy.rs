@@ -16,6 +16,8 @@ pub(crate) mod judge;
 pub mod memo;
 pub mod quarter;
 pub mod replay;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod steps;
 
 use std::{
@@ -655,3 +657,6 @@ impl HostCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
