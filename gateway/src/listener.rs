@@ -11,8 +11,8 @@ mod exchange;
 pub mod gauges;
 mod head;
 mod paths;
+mod pipeline;
 mod reply;
-mod settings;
 mod socket;
 
 use std::{fmt, sync::Arc};
@@ -21,13 +21,13 @@ use bytes::Bytes;
 use http::request::Parts;
 
 pub(crate) use body::{ReceivedBody, receive};
-pub(crate) use connection::{After, Connections, Head, Hold, Requests};
+pub(crate) use connection::{After, Connections, Head, Requests};
 pub(crate) use exchange::after_unread;
 pub(crate) use head::{Announced, check as check_head};
 pub(crate) use reply::{Outlet, insert as insert_header, plain_head};
-pub use settings::{HalfClosed, Limits, Settings};
 pub use socket::{BindError, Socket};
 
+pub use crate::config::listeners::{HalfClosed, Limits, Settings};
 use crate::{
     listener::{
         drain::{Drained, Stop},

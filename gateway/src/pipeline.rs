@@ -22,27 +22,22 @@ pub use crate::pipeline::{
     reply::{BodyFault, Reply, ReplyBody, ReplyHead, ReplyStream, TurnedAway},
 };
 use crate::{
-    catalog::{Catalog, Route},
-    classify::{Classifier, Findings, declared::Declared},
-    identity::{Caller, Role, keys::Running, ring::KeyRing},
-    policy::{Denial, Permit, Policy, facts::Asked},
-    providers::Providers,
-    record::{CallId, Entry, Recorder, recorder::RefusedReason},
+    catalog::Route,
+    classify::{Findings, declared::Declared},
+    gateway::Gateway,
+    identity::{Caller, Role, limits::Running},
+    policy::{Denial, Permit, facts::Asked},
+    record::{CallId, Entry, recorder::RefusedReason},
     wire::{Call, Format, openai_chat},
 };
 
 /// Bodies above this are parsed and scanned off the async threads: half a millisecond's work.
 const INLINE_BODY_BYTES_MAX: usize = 32 * 1024;
 
-/// The stages of a call, each built once in `gateway.rs`.
+/// The stages of a call over the gateway's parts.
 #[derive(Debug)]
 pub struct Pipeline {
-    pub(crate) keys: Arc<KeyRing>,
-    pub(crate) classifier: Arc<Classifier>,
-    pub(crate) catalog: Arc<Catalog>,
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) recorder: Recorder,
-    pub(crate) providers: Arc<Providers>,
+    pub(crate) parts: Arc<Gateway>,
 }
 
 /// A proven call whose body is unread. Dropping it records `cancelled`.
@@ -68,10 +63,15 @@ struct Inspected {
 }
 
 impl Pipeline {
+    /// The stages over these parts.
+    pub fn new(parts: Arc<Gateway>) -> Self {
+        Self { parts }
+    }
+
     /// Proves the caller from the head and opens the record; the body is unread.
     pub fn admit(&self, head: &Parts, _format: Format, call_id: CallId) -> Result<Admitted, Reply> {
         let caller = self.prove(head, call_id)?;
-        let entry = match self.recorder.open(&caller, call_id) {
+        let entry = match self.parts.recorder.open(&caller, call_id) {
             Ok(entry) => entry,
             Err(fault) => {
                 tracing::error!(call.id = %call_id, "no call can be recorded: {fault}");
@@ -83,7 +83,7 @@ impl Pipeline {
     }
 
     fn check(&self, head: &Parts, caller: &Arc<Caller>) -> Result<Checked, Refusal> {
-        let running = self.keys.run(caller).ok_or(Refusal::KeyBusy)?;
+        let running = self.parts.keys.run(caller).ok_or(Refusal::KeyBusy)?;
         let declared = Declared::read(&head.headers)
             .map_err(|fault| Refusal::Declaration(fault.to_string()))?;
         Ok(Checked { running, declared })
@@ -91,13 +91,13 @@ impl Pipeline {
 
     fn prove(&self, head: &Parts, call_id: CallId) -> Result<Arc<Caller>, Reply> {
         let authorization = head.headers.get(http::header::AUTHORIZATION);
-        let proven = self.keys.identify(authorization.and_then(|value| value.to_str().ok()));
+        let proven = self.parts.keys.identify(authorization.and_then(|value| value.to_str().ok()));
         let refusal = match proven {
             Ok(caller) if caller.has(Role::Caller) => return Ok(caller),
             Ok(_other) => Refusal::NotACaller,
             Err(fault) => Refusal::Unproven(fault),
         };
-        self.recorder.refused(RefusedReason::Unproven);
+        self.parts.recorder.refused(RefusedReason::Unproven);
         Err(reply::unrecorded(&refusal, call_id))
     }
 
@@ -111,7 +111,7 @@ impl Pipeline {
         };
         match self.judge_and_attempt(&mut entry, &caller, &declared, body).await {
             Ok(answer) => answer.into_reply(entry, running).await,
-            Err(Refusal::Denied(_)) if !self.keys.may_be_refused(&caller) => {
+            Err(Refusal::Denied(_)) if !self.parts.keys.may_be_refused(&caller) => {
                 reply::refused(entry, &Refusal::KeyRefusedOften).await
             }
             Err(refusal) => reply::refused(entry, &refusal).await,
@@ -141,12 +141,12 @@ impl Pipeline {
         declared: &Declared,
         body: Bytes,
     ) -> Result<Inspected, Refusal> {
-        let classifier = Arc::clone(&self.classifier);
+        let (classifier, regions) = (Arc::clone(&self.parts.classifier), Arc::clone(&self.parts.regions));
         let (caller, declared) = (Arc::clone(caller), declared.clone());
         let large = body.len() > INLINE_BODY_BYTES_MAX;
         let work = move || {
             let call = openai_chat::parse(body).map_err(Refusal::Malformed)?;
-            let findings = classifier.inspect(&call, &declared, caller.data());
+            let findings = classifier.inspect(&call, &declared, caller.data(), &regions);
             Ok(Inspected { call: Arc::new(call), findings: Arc::new(findings) })
         };
         if !large {
@@ -156,10 +156,10 @@ impl Pipeline {
     }
 
     fn route(&self, entry: &mut Entry, call: &Call) -> Result<&Arc<Route>, Refusal> {
-        let route = self.catalog.routes.get(call.model());
-        entry.asked(call, route.map(|route| route.name.as_str()));
+        let route = self.parts.catalog.route(call.model());
+        entry.asked(call, route.map(|route| route.name()));
         let Some(route) = route else {
-            let known = self.catalog.routes.keys().cloned().collect();
+            let known = self.parts.catalog.routes().map(|route| route.name().to_owned()).collect();
             return Err(Refusal::UnknownModel { asked: call.model().to_owned(), known });
         };
         if let Some(first) = route.upstreams.first() {
@@ -170,18 +170,19 @@ impl Pipeline {
 
     /// Asks policy about every candidate of the route at once.
     async fn decide(&self, entry: &mut Entry, judged: &Judged<'_>) -> Result<Permit, Refusal> {
-        let purpose = judged.declared.purpose(judged.caller.request());
+        let purpose = purpose(judged);
         entry.for_purpose(purpose);
         let asked = Asked {
             caller: judged.caller,
             findings: judged.findings,
-            model: &judged.route.name,
+            model: judged.route.name(),
             stream: judged.call.stream(),
+            tokens_estimate: judged.call.tokens_estimate(),
             purpose,
-            upstreams: &judged.route.upstreams,
+            upstreams: judged.route.upstreams(),
         };
-        let facts = self.policy.facts(&asked, std::time::SystemTime::now());
-        match self.policy.decide(facts, Arc::clone(&judged.route.upstreams)).await {
+        let facts = self.parts.policy.facts(&asked, std::time::SystemTime::now());
+        match self.parts.policy.decide(facts).await {
             Ok(permit) => {
                 entry.permitted(&permit);
                 Ok(permit)
@@ -199,16 +200,22 @@ impl Pipeline {
     pub fn models(&self, head: &Parts, call_id: CallId) -> Reply {
         match self.prove(head, call_id) {
             Ok(_caller) => {
-                let names = self.catalog.routes.keys().map(String::as_str);
-                Reply::whole(ReplyHead::new(200, call_id), openai_chat::models(names).into())
+                let names = self.parts.catalog.routes().map(|route| route.name());
+                let body = openai_chat::models(names, self.parts.started_s);
+                Reply::whole(ReplyHead::new(200, call_id), body.into())
             }
             Err(reply) => reply,
         }
     }
 
+    /// The drain's deadline has passed: calls that are dropped from now on were cut by us.
+    pub fn interrupting(&self) {
+        self.parts.recorder.interrupting();
+    }
+
     /// What is refused before there is a call.
     pub fn turn_away(&self, why: TurnedAway, call_id: CallId) -> Reply {
-        self.recorder.refused(why.reason());
+        self.parts.recorder.refused(why.reason());
         reply::unrecorded(&why.refusal(), call_id)
     }
 }
@@ -220,6 +227,17 @@ pub(crate) struct Judged<'a> {
     pub(crate) findings: &'a Arc<Findings>,
     pub(crate) declared: &'a Declared,
     pub(crate) route: &'a Arc<Route>,
+}
+
+/// The purpose of a call: the client's where it is one of the key's, else the key's first.
+fn purpose<'a>(judged: &Judged<'a>) -> Option<&'a str> {
+    let allowed = &judged.caller.request().purposes;
+    let chosen = judged.declared.purpose();
+    let known = chosen.and_then(|chosen| allowed.iter().find(|each| *each == chosen));
+    match (chosen, known) {
+        (Some(_), known) => known.map(String::as_str),
+        (None, _) => allowed.first().map(String::as_str),
+    }
 }
 
 /// Records a denial and makes it the client's.

@@ -25,11 +25,12 @@ use crate::{
     providers::{
         executor::{Connections, Exchange, Order},
         local::LocalAnswer,
-        openai::ErrorKind,
     },
     quantity::{Size, Span},
     record::Clearance,
 };
+
+pub use crate::providers::openai::ErrorKind;
 
 /// Bytes of an upstream's error that are read and kept.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -134,7 +135,7 @@ pub struct Failure {
     pub processed: bool,
     /// The upstream's own id of the request.
     pub request_id: Option<String>,
-    pub traffic: Traffic,
+    pub traffic: Box<Traffic>,
 }
 
 /// Until when a wait lasts, and what is to blame when it does.
@@ -183,9 +184,47 @@ enum Source {
     Local(Box<LocalAnswer>),
 }
 
+// === impl Cause ===
+
+impl Cause {
+    /// The word that record and logs use.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::ClosedBeforeHead => "closed_before_head",
+            Self::BrokenBody => "broken_body",
+            Self::Protocol => "protocol",
+            Self::Timeout(Deadline::Connect) => "timeout_connect",
+            Self::Timeout(Deadline::FirstToken) => "timeout_first_token",
+            Self::Timeout(Deadline::Gap) => "timeout_gap",
+            Self::Timeout(Deadline::Total) => "timeout_total",
+            Self::Status => "status",
+            Self::TooLarge => "too_large",
+            Self::LocalUnavailable => "local_unavailable",
+            Self::LocalBusy => "local_busy",
+        }
+    }
+}
+
 // === impl Failure ===
 
 impl Failure {
+    /// A fault of the upstream that was found behind this module: in its events, in its JSON.
+    pub fn upstream(cause: Cause) -> Self {
+        Self::new(Side::Upstream, cause, Traffic::default())
+    }
+
+    /// An error that the upstream sent as an event of its stream, after a good head. It counts as
+    /// a refusal where it says what it is, else as a stream that broke.
+    pub fn in_stream(event: Bytes) -> Self {
+        let status = openai::status(&event);
+        let kind = openai::classify(status.unwrap_or(400), &event);
+        let told = status.is_some() || kind != ErrorKind::Other;
+        let cause = if told { Cause::Status } else { Cause::BrokenBody };
+        Self { status, kind, body: Some(event), ..Self::upstream(cause) }
+    }
+
     /// A failure without an answer of the upstream.
     pub(crate) fn new(side: Side, cause: Cause, traffic: Traffic) -> Self {
         Self {
@@ -197,7 +236,7 @@ impl Failure {
             kind: ErrorKind::Other,
             processed: true,
             request_id: None,
-            traffic,
+            traffic: Box::new(traffic),
         }
     }
 }
@@ -242,6 +281,15 @@ impl Providers {
     ) -> Result<Self, ProvidersError> {
         let connections = Connections::new(remotes, settings.clone())?;
         Ok(Self { connections, local, settings })
+    }
+
+    /// Whether an upstream can be asked at all: a remote one always, the local one where there
+    /// is a model. Says nothing about whether it may be.
+    pub fn can_try(&self, upstream: &Upstream) -> bool {
+        match upstream.address() {
+            Address::Remote(_) => true,
+            Address::Local => self.local.is_some(),
+        }
     }
 
     /// Connects, sends, reads the final head. 2xx becomes an [`Attempt`], all else a [`Failure`].
@@ -344,7 +392,7 @@ impl Attempt {
         self.status
     }
     /// Whether the body is an event stream; an upstream may answer otherwise than asked.
-    pub fn event_stream(&self) -> bool {
+    pub fn is_event_stream(&self) -> bool {
         self.event_stream
     }
     /// The upstream's own id of the request, for the record.
@@ -358,12 +406,10 @@ impl Attempt {
 
     /// The next bytes of the body; `None` is a clean end, after which the connection is pooled.
     /// `until` bounds the wait and `name` says which deadline that is. Nothing is read ahead.
-    /// After a failure the attempt is over.
-    pub async fn next(
-        &mut self,
-        until: Instant,
-        name: Deadline,
-    ) -> Result<Option<Bytes>, Failure> {
+    /// Empty bytes are a sign of life of an answer that is held whole. After a failure the
+    /// attempt is over. A caller that stops at a stream's own terminal event (`[DONE]`) asks once
+    /// more, briefly: only a read end lets the connection be used again.
+    pub async fn next(&mut self, until: Instant, name: Deadline) -> Result<Option<Bytes>, Failure> {
         let until = Until::new(until, name);
         let piece = match &mut self.source {
             Source::Remote(exchange) => exchange.next(until).await,
@@ -375,7 +421,8 @@ impl Attempt {
         self.traffic.first_body.get_or_insert_with(Instant::now);
         self.traffic.response_bytes += bytes;
         if let Some(room) = self.room_bytes {
-            self.room_bytes = Some(room.checked_sub(bytes).ok_or_else(|| self.failure(Cause::TooLarge))?);
+            self.room_bytes =
+                Some(room.checked_sub(bytes).ok_or_else(|| self.failure(Cause::TooLarge))?);
         }
         Ok(Some(piece))
     }
@@ -405,7 +452,10 @@ pub async fn check_connect(
     remote.addresses.store(Arc::new(found));
     let connections = Connections::new([remote], Settings::default())?;
     let until = Until::new(Instant::now() + within, Deadline::Connect);
-    connections.shake_hands(remote, until).await.map_err(|cause| failed(unreachable(&cause).to_owned()))
+    connections
+        .shake_hands(remote, until)
+        .await
+        .map_err(|cause| failed(unreachable(&cause).to_owned()))
 }
 
 fn unreachable(cause: &Cause) -> &'static str {

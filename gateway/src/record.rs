@@ -30,7 +30,8 @@ pub struct CallId(Uuid);
 
 impl CallId {
     /// A new id, ordered by time.
-    pub fn generate() -> Self {
+    #[expect(clippy::new_without_default, reason = "each one is another: no default")]
+    pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
     /// The UUID itself.
@@ -50,7 +51,7 @@ impl std::fmt::Display for CallId {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     #[error("the ledger takes no events: {0}")]
-    Ledger(#[from] cordon_ledger::append::AppendError),
+    Ledger(#[from] cordon_ledger::AppendError),
 }
 
 /// The right to send these bytes to this upstream, once: its intent is on disk.

@@ -62,7 +62,7 @@ impl Collector {
         body: Bytes,
     ) -> Result<Answer, CollectorError> {
         let request = request(path, scope, body)?;
-        let _place = self.places.try_acquire().map_err(|_| CollectorError::Busy)?;
+        let _place = self.places.try_acquire().map_err(|_full| CollectorError::Busy)?;
         match timeout(self.deadline, self.exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(CollectorError::Slow),
@@ -70,14 +70,16 @@ impl Collector {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, CollectorError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|_| CollectorError::Down)?;
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|_refused| CollectorError::Down)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|_| CollectorError::Down)?;
+            .map_err(|_refused| CollectorError::Down)?;
         // The set ends the connection when this exchange ends, however it does.
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        let response = sender.send_request(request).await.map_err(|_| CollectorError::Broken)?;
+        let response =
+            sender.send_request(request).await.map_err(|_broken| CollectorError::Broken)?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
             if error.is::<LengthLimitError>() {
@@ -104,5 +106,5 @@ fn request(
     if let Some(tenant) = &scope.tenant {
         request = request.header("x-cordon-tenant", tenant);
     }
-    request.body(Full::new(body)).map_err(|_| CollectorError::Scope)
+    request.body(Full::new(body)).map_err(|_invalid| CollectorError::Scope)
 }

@@ -323,12 +323,14 @@ fn deadlines(route: &str, settings: DeadlineSettings, faults: &mut Faults) -> De
     let deadlines = Deadlines {
         connect: settings.connect.0,
         first_token: settings.first_token.0,
+        answer: settings.answer.0,
         gap: settings.gap.0,
         total: settings.total.map(|total| total.0),
     };
     let named = [
         ("connect", Some(deadlines.connect)),
         ("first_token", Some(deadlines.first_token)),
+        ("answer", Some(deadlines.answer)),
         ("gap", Some(deadlines.gap)),
         ("total", deadlines.total),
     ];

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use crate::identity::attributes::{Country, Known};
 
-/// The four deadlines of an attempt; none cuts a stream that still flows but `total`, which has
-/// no default.
+/// The deadlines of an attempt; none cuts a stream that still flows but `total`, which has no
+/// default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     pub connect: Duration,
+    /// Until the first piece of a streamed answer.
     pub first_token: Duration,
+    /// Until the head of an answer that comes whole: the model writes all of it before.
+    pub answer: Duration,
     pub gap: Duration,
     pub total: Option<Duration>,
 }

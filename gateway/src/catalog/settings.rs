@@ -185,8 +185,10 @@ pub struct RouteSettings {
 pub struct DeadlineSettings {
     /// Until the connection stands, TLS included.
     pub connect: Span,
-    /// Until the first piece of the answer.
+    /// Until the first piece of a streamed answer.
     pub first_token: Span,
+    /// Until the head of an answer that comes whole: the model writes all of it before.
+    pub answer: Span,
     /// Between two pieces.
     pub gap: Span,
     /// For the whole answer; without it a stream that still flows is never cut.
@@ -195,7 +197,13 @@ pub struct DeadlineSettings {
 
 impl Default for DeadlineSettings {
     fn default() -> Self {
-        Self { connect: seconds(2), first_token: seconds(30), gap: seconds(20), total: None }
+        Self {
+            connect: seconds(2),
+            first_token: seconds(30),
+            answer: seconds(120),
+            gap: seconds(20),
+            total: None,
+        }
     }
 }
 

@@ -201,3 +201,6 @@ fn no_store(text: &str) -> Result<bool, &'static str> {
         _ => Err("must be `no-store`"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,8 +87,9 @@ pub(super) enum Marking {
     ItarClaim,
 }
 
-/// Every keyword, lower case, and what it may begin.
-pub(super) const KEYWORDS: [(&str, Marking); 49] = [
+/// Every keyword and what it may begin. The search ignores the case of ASCII letters alone, so
+/// words with others stand in both cases.
+pub(super) const KEYWORDS: [(&str, Marking); 52] = [
     ("cui", Marking::Cui),
     ("controlled//", Marking::CuiWords),
     ("controlled unclassified information", Marking::CuiWords),
@@ -111,10 +112,13 @@ pub(super) const KEYWORDS: [(&str, Marking); 49] = [
     ("eu restricted", Marking::RestrictedCapitals),
     ("nato restricted", Marking::RestrictedCapitals),
     ("restreint ue", Marking::RestrictedWords),
+    ("restreint ue/eu restricted", Marking::RestrictedWords),
     ("r-ue/eu-r", Marking::RestrictedWords),
     ("vs-nfd", Marking::RestrictedWords),
-    ("vs-nur f", Marking::RestrictedWords),
-    ("vs - nur f", Marking::RestrictedWords),
+    ("vs-nur für den dienstgebrauch", Marking::RestrictedWords),
+    ("vs-nur fÜr den dienstgebrauch", Marking::RestrictedWords),
+    ("vs - nur für den dienstgebrauch", Marking::RestrictedWords),
+    ("vs - nur fÜr den dienstgebrauch", Marking::RestrictedWords),
     ("diffusion restreinte", Marking::RestrictedWords),
     ("official-sensitive", Marking::RestrictedWords),
     ("official sensitive", Marking::RestrictedWords),
@@ -375,7 +379,7 @@ fn light(text: &str, end: usize, labels: &mut Labels) -> bool {
 
 /// Whether the words around `ITAR` state that the text is subject to it.
 fn itar(text: &str, word: &Range<usize>, alone: bool, statement: &mut Statement) {
-    let around = around(text, word, STATEMENT_BYTES).to_ascii_lowercase();
+    let around = text[around(text, word, STATEMENT_BYTES)].to_ascii_lowercase();
     let states = [
         "itar controlled",
         "itar-controlled",
@@ -409,8 +413,8 @@ pub(super) fn statement(_text: &str, found: &mut Found<'_>) {
     }
 }
 
-/// The word with at most `bytes` on each side.
-fn around<'a>(text: &'a str, word: &Range<usize>, bytes: usize) -> &'a str {
+/// The range of the word with at most `bytes` on each side.
+fn around(text: &str, word: &Range<usize>, bytes: usize) -> Range<usize> {
     let mut start = word.start.saturating_sub(bytes);
     while !text.is_char_boundary(start) {
         start += 1;
@@ -419,7 +423,7 @@ fn around<'a>(text: &'a str, word: &Range<usize>, bytes: usize) -> &'a str {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[start..end]
+    start..end
 }
 
 /// Whether no letter or digit touches the word.
@@ -431,23 +435,23 @@ fn is_whole(text: &str, word: &Range<usize>) -> bool {
 /// Whether the word is all its line says, ornaments and an announcing word aside.
 fn stands_alone(text: &str, word: &Range<usize>) -> bool {
     let near = around(text, word, LINE_BYTES_MAX);
-    let start = near.as_ptr().addr() - text.as_ptr().addr();
-    let (before, behind) = (&text[start..word.start], &text[word.end..start + near.len()]);
-    let ornament = |letter: char| DECORATION.contains(letter);
+    let (before, behind) = (&text[near.start..word.start], &text[word.end..near.end]);
     let line = before.rsplit(['\n', '\r']).next().unwrap_or(before);
-    let opened =
-        line.trim_matches(ornament).is_empty() && (line.len() < before.len() || start == 0);
+    let whole = line.len() < before.len() || near.start == 0;
+    let opened = whole && is_ornament(line);
     let rest = behind.split(['\n', '\r']).next().unwrap_or(behind);
-    let closed = rest.trim_matches(ornament).is_empty()
-        && (rest.len() < behind.len() || start + near.len() == text.len());
-    (opened || headed(text, word)) && closed
+    let whole = rest.len() < behind.len() || near.end == text.len();
+    whole && is_ornament(rest) && (opened || headed(text, word))
+}
+
+fn is_ornament(text: &str) -> bool {
+    text.chars().all(|letter| DECORATION.contains(letter))
 }
 
 /// Whether a word such as `Classification:` announces the marking.
 fn headed(text: &str, word: &Range<usize>) -> bool {
-    let before = &around(text, word, LINE_BYTES_MAX);
-    let start = before.as_ptr().addr() - text.as_ptr().addr();
-    let line = text[start..word.start].rsplit(['\n', '\r']).next().unwrap_or_default();
+    let near = around(text, word, LINE_BYTES_MAX);
+    let line = text[near.start..word.start].rsplit(['\n', '\r']).next().unwrap_or_default();
     let head = line.trim_end_matches(|letter: char| DECORATION.contains(letter)).to_lowercase();
     line.contains(':') && HEADS.iter().any(|name| head.ends_with(name))
 }

@@ -288,9 +288,8 @@ fn ibans(text: &str, hits: &mut Vec<Hit>) {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at + 4 < bytes.len() {
-        let begins = bytes[at].is_ascii_alphabetic()
-            && bytes[at + 1].is_ascii_alphabetic()
-            && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric());
+        let begins =
+            bytes[at].is_ascii_alphabetic() && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric());
         match begins.then(|| iban_end(bytes, at)).flatten() {
             Some(end) => {
                 let (kind, confidence) = (Kind::Iban, Confidence::High);
@@ -302,11 +301,11 @@ fn ibans(text: &str, hits: &mut Vec<Hit>) {
     }
 }
 
-/// The end of the IBAN that begins at `start`, if one does.
+/// The end of the IBAN that begins at `start`, if one does. At most one separator stands between
+/// two letters.
 fn iban_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let country = [bytes[start].to_ascii_uppercase(), bytes[start + 1].to_ascii_uppercase()];
-    let length = iban_length(country)?;
     let mut letters = Vec::with_capacity(IBAN_MAX);
+    let mut length = IBAN_MAX;
     let mut at = start;
     let mut gap = 0;
     while letters.len() < length {
@@ -319,7 +318,14 @@ fn iban_end(bytes: &[u8], start: usize) -> Option<usize> {
             _ => return None,
         }
         at += 1;
+        match letters.as_slice() {
+            [first, second] => length = iban_length([*first, *second])?,
+            [_, _, check] | [_, _, _, check] if !check.is_ascii_digit() => return None,
+            _ => {}
+        }
     }
     let free = !bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
-    (free && is_iban(&letters)).then_some(at)
+    // Words pass the check digits once in a hundred; they are not half made of digits.
+    let digits = letters.iter().filter(|letter| letter.is_ascii_digit()).count();
+    (free && digits * 2 >= length && is_iban(&letters)).then_some(at)
 }

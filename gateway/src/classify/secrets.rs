@@ -9,8 +9,9 @@ use regex::Regex;
 
 use crate::classify::{Confidence, Kind, patterns::Found};
 
-/// How far behind a word its value may reach.
-const WINDOW: usize = 512;
+/// How far behind a word its value may reach, and how far a token or address.
+const VALUE_WINDOW: usize = 320;
+const TOKEN_WINDOW: usize = 4096;
 
 /// How far around a word about AWS its secret key is looked for.
 const AWS_WINDOW: usize = 256;
@@ -201,15 +202,15 @@ impl Secrets {
         let regex = |pattern| Regex::new(pattern).expect("the pattern is fixed");
         Self {
             assigned: regex(concat!(
-                r#"(?i)^[\w.-]{0,24}["'`\\\]]{0,3}[ \t]{0,2}"#,
-                r#"(?:(?:=>|:=|==?|:)[ \t]{0,2}|(?:is|ist|est|es)[ \t]{1,2}:?[ \t]?)"#,
-                r#"["'`\\]{0,3}([^\s"'`\\,;<>{}\[\]()]{8,256})"#,
+                r#"^[A-Za-z0-9_.-]*["'`\\\]]*[ \t]*"#,
+                r#"(?:(?:=>|:=|==?|:)[ \t]*|(?:is|ist|est|es)[ \t]+:?[ \t]*)"#,
+                r#"["'`\\]*([^\s"'`\\,;<>{}\[\]()]+)"#,
             )),
-            aws: regex(r"(?:^|[^A-Za-z0-9/+=])([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"),
-            bearer: regex(r#"(?i)^["']?[ :=]{1,3}["']?([A-Za-z0-9._~+/-]{16,512}=*)"#),
-            address: regex(r#"^://[^\s/:@"'<>]{0,64}:([^\s/@"'<>]{3,128})@"#),
-            armour: regex(r"(?i)^-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"),
-            jwt: regex(r"^eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
+            aws: regex(r"(?:^|[^A-Za-z0-9/+])([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"),
+            bearer: regex(r#"^["']?[ :=]+["']?([A-Za-z0-9._~+/-]+=*)"#),
+            address: regex(r#"^://[^\s/:@"'<>]*:([^\s/@"'<>]+)@"#),
+            armour: regex(r"^(?i:-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----)"),
+            jwt: regex(r"^eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"),
         }
     }
 
@@ -219,7 +220,12 @@ impl Secrets {
             return;
         }
         match cue {
-            Cue::Maker(index) => made(text, word, &MAKERS[index], found),
+            Cue::Maker(index) => {
+                let made = made(text, &word, &MAKERS[index], found);
+                if made && MAKERS[index].4 == Kind::AwsKey {
+                    self.aws(text, word, found);
+                }
+            }
             Cue::Password => self.assigned(text, word, looks_chosen, found),
             Cue::Token => self.assigned(text, word, looks_random, found),
             Cue::Aws => self.aws(text, word, found),
@@ -227,7 +233,7 @@ impl Secrets {
             Cue::Address => self.address(text, word, found),
             Cue::Armour => self.armour(text, word, found),
             Cue::Jwt => {
-                let token = self.jwt.find(window(text, word.start, 8 * WINDOW));
+                let token = self.jwt.find(window(text, word.start, TOKEN_WINDOW));
                 if let (Some(token), true) = (token, begins_word(text, word.start)) {
                     let range = word.start..word.start + token.end();
                     found.hit(range, Kind::Secret, Confidence::High);
@@ -244,7 +250,8 @@ impl Secrets {
         looks: fn(&str) -> bool,
         found: &mut Found<'_>,
     ) {
-        let Some(groups) = self.assigned.captures(window(text, word.end, WINDOW)) else { return };
+        let window = window(text, word.end, VALUE_WINDOW);
+        let Some(groups) = self.assigned.captures(window) else { return };
         let Some(value) = groups.get(1) else { return };
         let value_text = value.as_str().trim_end_matches(['.', ':', '!', '?', '*', '_', '|']);
         if looks(value_text) && !stands_for(value_text) {
@@ -266,16 +273,22 @@ impl Secrets {
 
     fn bearer(&self, text: &str, word: Range<usize>, found: &mut Found<'_>) {
         let end = word.end - usize::from(text[word.clone()].ends_with(' '));
-        let Some(groups) = self.bearer.captures(window(text, end, 8 * WINDOW)) else { return };
+        let Some(groups) = self.bearer.captures(window(text, end, TOKEN_WINDOW)) else { return };
         let Some(token) = groups.get(1) else { return };
-        if entropy(token.as_str()) >= 3.0 && token.as_str().bytes().any(|b| b.is_ascii_digit()) {
+        let long = token.len() >= 16;
+        if long
+            && entropy(token.as_str()) >= 3.0
+            && token.as_str().bytes().any(|b| b.is_ascii_digit())
+        {
             let range = end + token.start()..end + token.end();
             found.hit(range, Kind::Secret, Confidence::High);
         }
     }
 
     fn address(&self, text: &str, word: Range<usize>, found: &mut Found<'_>) {
-        let Some(groups) = self.address.captures(window(text, word.start, WINDOW)) else { return };
+        let Some(groups) = self.address.captures(window(text, word.start, VALUE_WINDOW)) else {
+            return;
+        };
         let Some(password) = groups.get(1) else { return };
         if !stands_for(password.as_str()) {
             let range = word.start + password.start()..word.start + password.end();
@@ -315,24 +328,26 @@ fn begins_word(text: &str, at: usize) -> bool {
     !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
 }
 
-/// A key of a known form.
-fn made(text: &str, word: Range<usize>, maker: &Maker, found: &mut Found<'_>) {
+/// A key of a known form; says whether it is one.
+fn made(text: &str, word: &Range<usize>, maker: &Maker, found: &mut Found<'_>) -> bool {
     let (prefix, letters, least, most, kind) = maker;
     let exact = &text[word.clone()] == *prefix;
     if !exact || !begins_word(text, word.start) {
-        return;
+        return false;
     }
     let rest = &text.as_bytes()[word.end..];
     let length = rest.iter().take(most + 1).take_while(|byte| letters.hold(**byte)).count();
     let ends = !rest.get(length).is_some_and(u8::is_ascii_alphanumeric);
     if length < *least || length > *most || !ends {
-        return;
+        return false;
     }
     let value = &text[word.end..word.end + length];
     // A known beginning needs no more than a little variety; all of one letter is a sample.
-    if entropy(value) >= 2.0 {
+    let varied = entropy(value) >= 2.0;
+    if varied {
         found.hit(word.start..word.end + length, *kind, Confidence::High);
     }
+    varied
 }
 
 /// A value a person would choose: eight letters or more, of at least two sorts and one of them
@@ -354,6 +369,9 @@ fn looks_random(value: &str) -> bool {
 /// Whether a value stands for a secret: a name of a variable, or a filler.
 fn stands_for(value: &str) -> bool {
     let lower = value.to_lowercase();
+    if mixed(value) && value.len() >= 24 {
+        return false;
+    }
     let variable = value.starts_with(['$', '%', '{', '<', '[']) || lower.starts_with("env.");
     let path = lower.starts_with('/') || lower.starts_with("http:") || lower.starts_with("https:");
     variable || path || PLACEHOLDERS.iter().any(|filler| lower.contains(filler))

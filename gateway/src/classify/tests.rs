@@ -1,1 +1,230 @@
-//! Tests.
+//! The cases of `tests/cases/classify`, and what holds for all of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::*;
+use crate::wire::openai_chat::{self, Outgoing};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    text: String,
+    #[serde(default)]
+    finds: BTreeMap<String, u64>,
+    #[serde(default)]
+    kinds: Option<BTreeSet<String>>,
+    #[serde(default)]
+    confidence: Option<String>,
+    #[serde(default)]
+    subjects: Option<u64>,
+    #[serde(default)]
+    redacted: Option<String>,
+    #[serde(default)]
+    labels: Option<BTreeSet<String>>,
+    #[serde(default)]
+    class: Option<String>,
+    #[serde(default)]
+    tlp: Option<String>,
+}
+
+const FILES: [&str; 6] =
+    ["emails.yaml", "phones.yaml", "ibans.yaml", "cards.yaml", "secrets.yaml", "markings.yaml"];
+
+fn cases() -> Vec<Case> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases/classify");
+    let mut cases = Vec::new();
+    for file in FILES {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap().replace("~~", "");
+        let read: Vec<Case> =
+            serde_yaml_ng::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
+        cases.extend(read);
+    }
+    cases
+}
+
+fn call(text: &str) -> Call {
+    call_of(serde_json::json!({"model": "m", "messages": [{"role": "user", "content": text}]}))
+}
+
+fn call_of(body: serde_json::Value) -> Call {
+    openai_chat::parse(Bytes::from(body.to_string())).unwrap()
+}
+
+fn classifier() -> &'static Classifier {
+    static CLASSIFIER: std::sync::OnceLock<Classifier> = std::sync::OnceLock::new();
+    CLASSIFIER.get_or_init(|| Classifier::new(&Settings::default()))
+}
+
+fn inspect(call: &Call) -> Findings {
+    classifier().inspect(call, &Declared::default(), &DataAttributes::default(), &[])
+}
+
+fn everything(how: Redaction) -> Vec<(String, Redaction)> {
+    ["pii.*", "pci.*", "secret.*"].map(|pattern| (pattern.to_owned(), how)).to_vec()
+}
+
+/// The call after redaction.
+fn outbound(call: &Call, findings: &Findings, redactions: &[(String, Redaction)]) -> Call {
+    let edits = redact::edits(call, findings, redactions);
+    openai_chat::parse(openai_chat::outbound(call, &edits, Outgoing::default())).unwrap()
+}
+
+fn content(call: &Call) -> String {
+    let body: serde_json::Value = serde_json::from_slice(call.body()).unwrap();
+    body["messages"][0]["content"].as_str().unwrap().to_owned()
+}
+
+fn written(label: &Label) -> String {
+    let marks = match label.dissemination.as_slice() {
+        [] => String::new(),
+        marks => format!(";diss={}", marks.join(",")),
+    };
+    format!("{}{marks} {:?}", label.norm, label.confidence).to_lowercase()
+}
+
+fn counts(findings: &Findings) -> BTreeMap<String, u64> {
+    findings.categories().iter().map(|(name, found)| (name.clone(), found.count)).collect()
+}
+
+#[test]
+fn every_case_finds_what_it_says_and_nothing_else() {
+    let mut faults = Vec::new();
+    for case in cases() {
+        let findings = inspect(&call(&case.text));
+        let mut check = |what: &str, got: String, wanted: String| {
+            if got != wanted {
+                faults.push(format!("{}: {what}: got {got}, wanted {wanted}", case.name));
+            }
+        };
+        check("finds", format!("{:?}", counts(&findings)), format!("{:?}", case.finds));
+        if let Some(kinds) = &case.kinds {
+            let got: BTreeSet<String> = findings.kinds().iter().cloned().collect();
+            check("kinds", format!("{got:?}"), format!("{kinds:?}"));
+        }
+        if let Some(confidence) = &case.confidence {
+            let got = findings.categories().values().next().map(|found| found.confidence);
+            check("confidence", format!("{got:?}").to_lowercase(), format!("some({confidence})"));
+        }
+        if let Some(subjects) = case.subjects {
+            check(
+                "subjects",
+                format!("{:?}", findings.subjects_estimate()),
+                format!("Some({subjects})"),
+            );
+        }
+        let labels: BTreeSet<String> = findings.labels().iter().map(written).collect();
+        let wanted = case.labels.clone().unwrap_or_default();
+        check("labels", format!("{labels:?}"), format!("{wanted:?}"));
+        if let Some(class) = &case.class {
+            check("class", findings.class().to_owned(), class.clone());
+        }
+        check("tlp", format!("{:?}", findings.tlp()), format!("{:?}", case.tlp.as_deref()));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_redaction_of_every_case_leaves_nothing_to_find() {
+    let mut faults = Vec::new();
+    for case in cases() {
+        let call = call(&case.text);
+        let findings = inspect(&call);
+        for how in [Redaction::Tokenize, Redaction::Mask, Redaction::Drop] {
+            let redactions = everything(how);
+            let outbound = outbound(&call, &findings, &redactions);
+            if let Err(leftover) = classifier().rescan(&findings, &outbound, &redactions) {
+                faults.push(format!("{} {how:?}: {leftover}: {}", case.name, content(&outbound)));
+            }
+            if let (Some(redacted), Redaction::Tokenize) = (&case.redacted, how) {
+                if content(&outbound) != *redacted {
+                    faults.push(format!("{}: {}", case.name, content(&outbound)));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn findings_never_show_a_value() {
+    let text = "ana.keller@example.org +49 30 1234567 DE89 3704 0044 0532 0130 00 \
+                4111 1111 1111 1111 password: Tr0ub4dor&3";
+    let call = call(text);
+    let findings = inspect(&call);
+    let edits = redact::edits(&call, &findings, &everything(Redaction::Mask));
+    assert_eq!(findings.count(), 5);
+    let shown = format!("{call:?} {findings:?} {edits:?} {:?}", call.texts().collect::<Vec<_>>());
+    for value in ["keller", "1234567", "3704", "4111", "Tr0ub"] {
+        assert!(!shown.contains(value), "{value}");
+    }
+}
+
+#[test]
+fn what_is_no_text_of_the_client_cannot_be_redacted() {
+    let call = call_of(serde_json::json!({"model": "m", "user": "ana@example.org",
+        "messages": [{"role": "user", "content": "x", "name": "bob@example.org"}]}));
+    let findings = inspect(&call);
+    let category = &findings.categories()["pii.direct"];
+    assert_eq!((category.count, category.redactable), (2, false));
+    let redactions = everything(Redaction::Tokenize);
+    let outbound = outbound(&call, &findings, &redactions);
+    let left = classifier().rescan(&findings, &outbound, &redactions).unwrap_err();
+    assert_eq!(left, Leftover { what: "pii.direct".to_owned() });
+}
+
+#[test]
+fn keys_and_unknown_fields_are_inspected_too() {
+    let call =
+        call_of(serde_json::json!({"model": "m", "x": {"ana@example.org": [["bob@example.org"]]},
+        "messages": [{"role": "user", "content": "x"}]}));
+    assert_eq!(counts(&inspect(&call)), BTreeMap::from([("pii.direct".to_owned(), 2)]));
+}
+
+#[test]
+fn what_cannot_be_read_makes_the_scan_partial() {
+    for content in [
+        serde_json::json!([{"type": "image_url", "image_url": {"url": "https://example.org/x"}}]),
+        serde_json::json!([{"type": "input_audio", "input_audio": {"data": "AAAA"}}]),
+        serde_json::json!([{"type": "file", "file": {"file_id": "f-1"}}]),
+        serde_json::json!([{"type": "text", "text": "x", "image_url": {"url": "x"}}]),
+        serde_json::json!("see ![x](data:image/png;base64,iVBORw0KGgo=)"),
+    ] {
+        let call = call_of(serde_json::json!(
+            {"model": "m", "messages": [{"role": "user", "content": content}]}));
+        let findings = inspect(&call);
+        assert_eq!(findings.status(), ScanStatus::Partial, "{content}");
+        assert!(findings.unscannable() >= 1);
+    }
+}
+
+#[test]
+fn names_in_a_schema_are_no_banners() {
+    let call = call_of(serde_json::json!({"model": "m",
+        "messages": [{"role": "user", "content": "x"}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"enum":
+            ["PUBLIC", "INTERNAL", "CONFIDENTIAL", "SECRET", "CUI"]}}}]}));
+    assert!(inspect(&call).labels().is_empty());
+}
+
+#[test]
+fn loose_mentions_can_be_switched_off_and_banners_not() {
+    let classifier = Classifier::new(&Settings { loose_markings: false });
+    let inspect = |text: &str| {
+        let (declared, key) = (Declared::default(), DataAttributes::default());
+        classifier.inspect(&call(text), &declared, &key, &[]).labels().len()
+    };
+    assert_eq!((inspect("our CUI is RO123"), inspect("CUI//SP-CTI")), (0, 1));
+}
+
+#[test]
+fn too_many_findings_fail_the_scan() {
+    let call = call(&"a@b.cd ".repeat(PLACES_MAX + 1));
+    assert_eq!(inspect(&call).status(), ScanStatus::Failed);
+}

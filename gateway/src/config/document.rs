@@ -278,7 +278,7 @@ impl Unknown<'_> {
     fn tell(&mut self, path: &[String], schema: &Schema<'_>) {
         let setting = path_text(path);
         let key = path.last().map(String::as_str).unwrap_or_default();
-        let likeness = |known: &String| strsim::jaro_winkler(known, key);
+        let likeness = |known: &String| strsim::normalized_damerau_levenshtein(known, key);
         let nearest = schema.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
         let problem = match nearest {
             Some(nearest) => {

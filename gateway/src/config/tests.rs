@@ -69,7 +69,7 @@ fn a_fault_is_told_with_its_line_and_what_to_do() {
         ("residency = \"best_effort\"", "residency = \"often\"", "often", "`guaranteed`"),
         ("127.0.0.1:9/v1", "10.1.1.1:9/v1", "10.1.1.1", "`plaintext = true`"),
         ("8081", "8080", "admin = ", "an address each"),
-        ("\"local/smollm2-135m\"]\ndead", "\"locl/smollm2\"]\ndead", "locl", "nearest is `local/"),
+        ("[\"local/smollm2", "[\"locl/smollm2", "locl", "nearest is `local/"),
     ] {
         let text = changed(from, to);
         let line = line_of(&text, part);

@@ -112,8 +112,10 @@ impl Keeper {
         let mut back_off = BACK_OFF_MIN;
         loop {
             match self.spawn() {
-                Ok(child) if self.watch(child, &mut stopped).await == Ended::Asked => return,
-                Ok(_ended) => tracing::error!("the collector ended; it is started again"),
+                Ok(child) => match self.watch(child, &mut stopped).await {
+                    Ended::Asked => return,
+                    Ended::ByItself => tracing::error!("the collector ended; it is started again"),
+                },
                 Err(fault) => tracing::error!("the collector does not start: {fault}"),
             }
             self.metrics.collector_up.set(0);
@@ -131,7 +133,6 @@ impl Keeper {
             .arg("run")
             .arg("--data")
             .arg(&self.data)
-            .arg("--until-stdin-closes")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .process_group(0)

@@ -9,9 +9,9 @@ use pingora_core::{ErrorType, protocols::http::ServerSession};
 
 use crate::{
     listener::{
+        Limits,
         gauges::{Budget, Taken},
         head::{self, Announced},
-        settings::Limits,
     },
     pipeline::BodyFault,
 };
@@ -72,7 +72,7 @@ async fn allow_to_send(session: &mut ServerSession) -> Result<(), BodyFault> {
     session.set_close_on_response_before_downstream_finish(false);
     let written = session.write_continue_response().await;
     session.set_close_on_response_before_downstream_finish(true);
-    written.map_err(|_| BodyFault::Gone)
+    written.map_err(|_gone| BodyFault::Gone)
 }
 
 async fn read(

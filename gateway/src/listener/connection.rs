@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::listener::{
+    HalfClosed, Limits, Settings,
     drain::{Drained, Stage, Stop, in_time},
-    settings::{HalfClosed, Limits, Settings},
 };
 
 /// Answers the requests of connections.
@@ -67,6 +67,8 @@ pub(crate) struct Hold {
 
 /// Read at once from a connection that was idle: most heads, and many bodies.
 const FIRST_READ_BYTES: usize = 4 << 10;
+/// How long a refused body is thrown away while the listener drains.
+const DRAINING_DISCARD_DEADLINE: Duration = Duration::from_millis(200);
 /// Time for calls that were cut to say so, and for aborted connections to vanish.
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
@@ -154,8 +156,15 @@ impl<R: Requests> Connections<R> {
                 left -= read;
             }
         };
+        let hurry = async {
+            self.stop.reached(Stage::Draining).await;
+            tokio::time::sleep(DRAINING_DISCARD_DEADLINE).await;
+        };
         // Whatever ends it, the connection is over.
-        drop(timeout(self.limits.discard_deadline.0, reading).await);
+        tokio::select! {
+            _ended = timeout(self.limits.discard_deadline.0, reading) => {}
+            () = hurry => {}
+        }
     }
 }
 

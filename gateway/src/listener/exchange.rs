@@ -80,7 +80,8 @@ impl<C: Calls> Exchange<C> {
         let Parties { calls, settings, gauges: Gauges { calls: places, bytes: room }, .. } =
             &self.parties;
         if self.stop.is_draining() {
-            return self.turn_away(session, TurnedAway::Draining, id).await;
+            let reply = calls.turn_away(TurnedAway::Draining, id);
+            return self.unread(session, announced, reply).await;
         }
         let Some(_place) = places.take(1) else {
             let reply = calls.turn_away(TurnedAway::Overloaded, id);
@@ -125,7 +126,10 @@ impl<C: Calls> Exchange<C> {
         };
         match reply {
             Some(reply) => self.send(session, reply, After::Reuse).await,
-            None => self.turn_away(session, TurnedAway::Draining, id).await,
+            None => {
+                let reply = self.parties.calls.turn_away(TurnedAway::Draining, id);
+                self.send(session, reply, After::Reuse).await
+            }
         }
     }
 

@@ -14,9 +14,9 @@ use pingora_http::ResponseHeader;
 
 use crate::{
     listener::{
+        Limits,
         connection::After,
         drain::{Stage, Stop},
-        settings::Limits,
     },
     pipeline::{ReplyBody, ReplyHead, ReplyStream},
     policy::Effect,

@@ -7,18 +7,15 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     catalog::facts::Deadlines,
-    identity::keys::Running,
+    identity::limits::Running,
     pipeline::{
         Refusal,
         reply::{Reply, ReplyBody, ReplyHead, unrecorded},
         stream::{Relay, StreamState},
     },
-    providers::{Attempt, Cause, Deadline, Failure},
+    providers::{Attempt, Cause, Deadline, Failure, Side},
     record::{AttemptEnd, Entry, Outcome},
-    wire::{
-        openai_chat::{self, Event},
-        sse::Reader,
-    },
+    wire::{openai_chat, sse::Reader},
 };
 
 /// Bytes of events that may come before the first token.
@@ -82,8 +79,8 @@ impl Opening {
             (until, name) = self.until(Instant::now() + self.deadlines.gap, Deadline::Gap);
         }
         let body = body.freeze();
-        let Ok(told) = openai_chat::read_answer(&body) else {
-            return Err(Failure::upstream(Cause::Protocol));
+        let Ok(told) = openai_chat::answer(&body) else {
+            return Err(Failure::new(Side::Upstream, Cause::Protocol, attempt.traffic()));
         };
         entry.answered(told.model, told.id, told.finish_reasons);
         entry.attempt_ended(AttemptEnd {
@@ -104,7 +101,7 @@ impl Opening {
         started: Instant,
     ) -> Result<Answer, Failure> {
         if !attempt.is_event_stream() {
-            return Err(Failure::upstream(Cause::Protocol));
+            return Err(Failure::new(Side::Upstream, Cause::Protocol, attempt.traffic()));
         }
         let (until, name) = self.until(started + self.deadlines.first_token, Deadline::FirstToken);
         let mut state = StreamState::new(*self, Reader::new(LEAD_BYTES_MAX));
@@ -115,7 +112,7 @@ impl Opening {
             };
             state.take(&bytes, entry)?;
             if state.queued_bytes() > LEAD_BYTES_MAX {
-                return Err(Failure::upstream(Cause::TooLarge));
+                return Err(Failure::new(Side::Upstream, Cause::TooLarge, attempt.traffic()));
             }
         }
         if let Some(failure) = state.failure_before_the_first_token() {
@@ -146,9 +143,4 @@ impl Answer {
             }
         }
     }
-}
-
-/// Whether an event carries something the client waits for.
-pub(crate) fn is_token(event: &Event) -> bool {
-    matches!(event, Event::Token { .. })
 }

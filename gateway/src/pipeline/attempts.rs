@@ -14,8 +14,11 @@ use crate::{
         answer::{Answer, Opening},
         deny,
     },
-    policy::{Permit, Permitted, duties},
-    providers::{Cause, Deadline, ErrorKind, Failure, Side},
+    policy::{
+        Permit, Permitted,
+        duties::{self, Content},
+    },
+    providers::{Cause, Deadline, Failure, Side, openai::ErrorKind},
     record::{AttemptEnd, Entry},
     route::{Next, Plan, Trouble},
 };
@@ -33,7 +36,7 @@ impl Pipeline {
         began: Instant,
     ) -> Result<Answer, Refusal> {
         let mut permit = permit;
-        let mut plan = Plan::new(&permit, |upstream| self.providers.can_try(upstream));
+        let mut plan = Plan::new(&permit, |upstream| self.parts.providers.can_try(upstream));
         let mut target = plan.first().ok_or(Refusal::NoEligibleUpstream)?;
         let mut decisions_again = 0;
         loop {
@@ -84,7 +87,7 @@ impl Pipeline {
         let deadlines = effective(&judged.route.deadlines, stream);
         let opening = Opening { deadlines, began, include_usage: judged.call.include_usage() };
         let started = Instant::now();
-        let opened = match self.providers.attempt(clearance, &deadlines, started).await {
+        let opened = match self.parts.providers.attempt(clearance, &deadlines, started).await {
             Ok(attempt) => opening.open(attempt, entry, stream, started).await,
             Err(failure) => Err(failure),
         };
@@ -105,14 +108,12 @@ impl Pipeline {
         target: &Permitted,
         judged: &Judged<'_>,
     ) -> Result<crate::policy::Outbound, crate::policy::Denial> {
-        let classifier = Arc::clone(&self.classifier);
+        let classifier = Arc::clone(&self.parts.classifier);
         let (permit, target) = (permit.clone(), target.clone());
         let (call, findings) = (Arc::clone(judged.call), Arc::clone(judged.findings));
-        let (declared, caller) = (judged.declared.clone(), Arc::clone(judged.caller));
         let large = call.body().len() > crate::pipeline::INLINE_BODY_BYTES_MAX;
         let work = move || {
-            let rescan = duties::Rescan { classifier: &classifier, declared: &declared, key: caller.data() };
-            duties::outbound(&permit, &target, &call, &findings, &rescan)
+            duties::outbound(&permit, &target, &Content { call: &call, findings: &findings }, &classifier)
         };
         if !large {
             return work();

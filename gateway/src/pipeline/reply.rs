@@ -6,7 +6,7 @@ use crate::{
     pipeline::refusal::{Refusal, Told},
     policy::Effect,
     record::{CallId, Entry, recorder::RefusedReason},
-    wire::openai_chat::{self, CordonError},
+    wire::openai_chat::{self, CordonFields, ErrorBody, RuleLine},
 };
 
 /// Status, headers and body of an answer or a refusal.
@@ -202,14 +202,14 @@ fn body_of(told: &Told, refusal: &Refusal, head: &ReplyHead) -> Bytes {
     };
     let rules: Vec<_> = rules
         .iter()
-        .map(|rule| (rule.id.as_str(), rule.title.as_str(), rule.citation.as_str()))
+        .map(|rule| RuleLine { id: &rule.id, title: &rule.title, citation: &rule.citation })
         .collect();
-    let cordon = CordonError { call_id: &call_id, effect, rules: &rules, missing };
-    let error = openai_chat::Error {
+    let error = ErrorBody {
         kind: told.kind,
-        code: &told.code,
+        code: Some(&told.code),
         message: &told.message,
         param: told.param.as_deref(),
+        cordon: CordonFields { call_id: &call_id, effect, rules: &rules, missing },
     };
-    openai_chat::error_body(&error, Some(&cordon)).into()
+    openai_chat::error_body(&error).into()
 }

@@ -9,17 +9,17 @@ use std::{collections::VecDeque, time::Instant};
 use bytes::Bytes;
 
 use crate::{
-    identity::keys::Running,
+    identity::limits::Running,
     pipeline::{
-        answer::{Opening, TAIL_MAX, is_token},
+        answer::{Opening, TAIL_MAX},
         refusal::Refusal,
         reply::ReplyStream,
     },
-    providers::{Attempt, Cause, Deadline, Failure},
+    providers::{Attempt, Cause, Deadline, Failure, Side, Traffic},
     record::{AttemptEnd, Entry, Outcome},
     wire::{
         Usage,
-        openai_chat::{self, CordonError, Event},
+        openai_chat::{self, CordonFields, ErrorBody, Progress, StreamEvent},
         sse::Reader,
     },
 };
@@ -73,38 +73,39 @@ impl StreamState {
 
     /// Takes bytes of the upstream and queues what the client gets of them.
     pub(crate) fn take(&mut self, bytes: &[u8], entry: &mut Entry) -> Result<(), Failure> {
-        self.reader.push(bytes).map_err(|_too_large| Failure::upstream(Cause::TooLarge))?;
-        while let Some(event) = self.reader.next_event() {
-            self.take_event(event.raw, &event.data, entry);
+        self.reader.push(bytes);
+        loop {
+            match self.reader.next_event() {
+                Ok(Some(event)) => self.take_event(event.raw, event.data, entry),
+                Ok(None) => return Ok(()),
+                Err(_too_large) => return Err(in_stream(Cause::TooLarge)),
+            }
         }
-        Ok(())
     }
 
-    fn take_event(&mut self, raw: Bytes, data: &[u8], entry: &mut Entry) {
+    fn take_event(&mut self, raw: Bytes, data: Option<Bytes>, entry: &mut Entry) {
         if self.done || self.broken.is_some() {
             return;
         }
-        let event = openai_chat::read_event(data);
-        self.begun = self.begun || is_token(&event);
-        match event {
-            Event::Done => self.done = true,
-            Event::NotJson => entry.dropped_event(),
-            Event::Error { .. } => {
-                self.broken = Some(Failure::in_stream(Bytes::copy_from_slice(data)));
+        // A comment keeps a client awake; it passes.
+        let Some(data) = data else { return self.queue(raw) };
+        match openai_chat::event(&data) {
+            StreamEvent::Done => self.done = true,
+            StreamEvent::NotJson => entry.dropped_event(),
+            StreamEvent::Error(_) => {
+                let failure = in_stream(Cause::BrokenBody);
+                self.broken = Some(Failure { body: Some(data), ..failure });
             }
-            Event::UsageOnly { usage } => {
-                self.usage = Some(usage);
-                if self.opening.include_usage {
+            StreamEvent::Chunk(chunk) => {
+                let facts = chunk.facts;
+                self.usage = facts.usage.or(self.usage);
+                self.finished = self.finished || !facts.finish_reasons.is_empty();
+                self.begun = self.begun || chunk.progress == Progress::Content;
+                entry.answered(facts.model, facts.id, facts.finish_reasons);
+                if chunk.progress != Progress::UsageOnly || self.opening.include_usage {
                     self.queue(raw);
                 }
             }
-            Event::Token { about } | Event::Other { about } => {
-                self.usage = about.usage.or(self.usage);
-                self.finished = self.finished || !about.finish_reasons.is_empty();
-                entry.answered(about.model, about.id, about.finish_reasons);
-                self.queue(raw);
-            }
-            Event::Empty => self.queue(raw),
         }
     }
 
@@ -118,7 +119,7 @@ impl StreamState {
     pub(crate) fn upstream_ended(&mut self) {
         self.ended = true;
         if !self.done && !self.finished && self.broken.is_none() {
-            self.broken = Some(Failure::upstream(Cause::BrokenBody));
+            self.broken = Some(in_stream(Cause::BrokenBody));
         }
     }
 
@@ -134,13 +135,14 @@ pub(crate) struct Relay {
     state: StreamState,
     entry: Option<Entry>,
     _running: Running,
-    last_read: Instant,
+    /// The drain has cut the stream: one error event, then the end.
+    cut: bool,
     bytes: u64,
 }
 
 impl Relay {
     pub(crate) fn new(state: StreamState, entry: Entry, running: Running) -> Self {
-        Self { state, entry: Some(entry), _running: running, last_read: Instant::now(), bytes: 0 }
+        Self { state, entry: Some(entry), _running: running, cut: false, bytes: 0 }
     }
 
     /// Reads from the upstream until something can be written or the stream is over.
@@ -150,7 +152,6 @@ impl Relay {
         let Some(attempt) = &mut self.state.attempt else { return self.state.upstream_ended() };
         match attempt.next(until, name).await {
             Ok(Some(bytes)) => {
-                self.last_read = Instant::now();
                 let Some(entry) = &mut self.entry else { return };
                 if let Err(failure) = self.state.take(&bytes, entry) {
                     self.state.broken = Some(failure);
@@ -195,6 +196,18 @@ impl Relay {
         Some(event)
     }
 
+    /// Ends a stream that the drain cut: one error event that says so.
+    async fn cut_off(&mut self) -> Option<Bytes> {
+        let mut entry = self.entry.take()?;
+        let call_id = entry.call_id();
+        let event = error_event(&Refusal::Draining, &call_id.to_string());
+        entry.delivered(event.len(), 1);
+        if let Err(fault) = entry.close(Outcome::Interrupted, 200, Some("drained")).await {
+            tracing::error!(call.id = %call_id, "the outcome is not recorded: {fault}");
+        }
+        Some(event)
+    }
+
     fn attempt_ended(&self, entry: &mut Entry, failure: Option<&Failure>) {
         let failed = failure.map(AttemptEnd::failed);
         entry.attempt_ended(AttemptEnd {
@@ -210,6 +223,9 @@ impl Relay {
 #[async_trait::async_trait]
 impl ReplyStream for Relay {
     async fn next(&mut self) -> Option<Bytes> {
+        if self.cut {
+            return self.cut_off().await;
+        }
         loop {
             if let Some(piece) = self.state.queue.pop_front() {
                 self.state.queued_bytes -= piece.len();
@@ -233,20 +249,26 @@ impl ReplyStream for Relay {
     }
 
     fn interrupt(&mut self) {
+        self.cut = true;
         if let Some(entry) = &mut self.entry {
             entry.interrupt();
         }
     }
 }
 
+/// A failure of the upstream after its head.
+fn in_stream(cause: Cause) -> Failure {
+    Failure { status: Some(200), ..Failure::new(Side::Upstream, cause, Traffic::default()) }
+}
+
 fn error_event(refusal: &Refusal, call_id: &str) -> Bytes {
     let told = refusal.told();
-    let cordon = CordonError { call_id, effect: None, rules: &[], missing: &[] };
-    let error = openai_chat::Error {
+    let error = ErrorBody {
         kind: told.kind,
-        code: &told.code,
+        code: Some(&told.code),
         message: &told.message,
         param: None,
+        cordon: CordonFields { call_id, effect: None, rules: &[], missing: &[] },
     };
-    openai_chat::error_event(&error, Some(&cordon)).into()
+    openai_chat::error_event(&error).into()
 }

@@ -12,8 +12,10 @@
 //! Cost of a pooled exchange: two system calls, one copy of the head, one of each body piece
 //! (pingora's), one 64 KiB read buffer while a body is read.
 
+mod rewound;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
     io,
     net::SocketAddr,
@@ -24,28 +26,24 @@ use std::{
     time::SystemTime,
 };
 
-use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use pingora_core::{
     ErrorType,
     connectors::{ConnectorOptions, TransportConnector},
-    protocols::{
-        GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-        Stream, TimingDigest, UniqueID, UniqueIDType, http::v1::client::HttpSession,
-        raw_connect::ProxyDigest,
-    },
+    protocols::{Stream, http::v1::client::HttpSession},
     upstreams::peer::{HttpPeer, Peer},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncReadExt, AsyncWrite},
     time::{Instant, timeout_at},
 };
 
 use crate::{
     catalog::Remote,
     providers::{
-        Cause, Deadline, ProvidersError, Settings, Traffic, Until,
+        Cause, ProvidersError, Settings, Traffic, Until,
         address::allowed,
+        executor::rewound::Rewound,
         head::{Head, Opening, Verdict, bare_host},
     },
 };
@@ -129,9 +127,9 @@ impl Connections {
     ) -> Result<Self, ProvidersError> {
         let mut connectors = BTreeMap::new();
         for trust in remotes.into_iter().map(Trust::of) {
-            if !connectors.contains_key(&trust) {
-                let connector = connector(&trust, settings.pool_connections_max)?;
-                connectors.insert(trust, Arc::new(connector));
+            if let Entry::Vacant(place) = connectors.entry(trust) {
+                let connector = connector(place.key(), settings.pool_connections_max)?;
+                place.insert(Arc::new(connector));
             }
         }
         Ok(Self { connectors, settings })
@@ -314,7 +312,7 @@ async fn converse(
     };
     opened.map_err(broken)?;
     link.home.whole = whole;
-    let stream = Rewound { ahead: opening.into_bytes(), stream: link.stream };
+    let stream = Rewound::new(opening.into_bytes(), link.stream);
     let mut session = Box::new(HttpSession::new(Box::new(stream)));
     match timeout_at(order.answer.at, session.read_response()).await {
         Ok(Ok(_bytes)) => {}
@@ -477,86 +475,9 @@ impl Home {
 
     /// INVARIANT: a pooled connection holds no byte of the answer before.
     fn take_back(&self, rewound: Rewound) {
-        if rewound.ahead.is_empty() {
+        if let Some(stream) = rewound.into_inner() {
             let idle = self.settings.pool_idle.0;
-            self.connector.release_stream(rewound.stream, self.peer.reuse_hash(), Some(idle));
+            self.connector.release_stream(stream, self.peer.reuse_hash(), Some(idle));
         }
-    }
-}
-
-/// A stream with the bytes that were read of it already put back in front.
-#[derive(Debug)]
-struct Rewound {
-    ahead: Bytes,
-    stream: Stream,
-}
-
-// === impl Rewound ===
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let count = self.ahead.len().min(buffer.remaining());
-        buffer.put_slice(&self.ahead.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[async_trait]
-impl Shutdown for Rewound {
-    async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
-    }
-}
-
-impl UniqueID for Rewound {
-    fn id(&self) -> UniqueIDType {
-        self.stream.id()
-    }
-}
-
-impl Ssl for Rewound {}
-
-impl Peek for Rewound {}
-
-impl GetTimingDigest for Rewound {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Rewound {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Rewound {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
     }
 }

@@ -207,7 +207,9 @@ fn event_stream(headers: &HeaderMap) -> bool {
 fn readable(headers: &HeaderMap) -> bool {
     let only = |name: &HeaderName, value: &str| {
         let every = headers.get_all(name);
-        every.iter().all(|given| given.as_bytes().trim_ascii().eq_ignore_ascii_case(value.as_bytes()))
+        every
+            .iter()
+            .all(|given| given.as_bytes().trim_ascii().eq_ignore_ascii_case(value.as_bytes()))
     };
     only(&header::CONTENT_ENCODING, "identity")
         && only(&header::TRANSFER_ENCODING, "chunked")
@@ -222,19 +224,20 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
 
 /// `retry-after-ms`, else `Retry-After` as seconds or as a date (RFC 9110, 10.2.3).
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let precise = text(headers, &HeaderName::from_static("retry-after-ms"))
-        .and_then(|text| text.parse::<f64>().ok())
-        .and_then(|wait_ms| Duration::try_from_secs_f64(wait_ms / 1000.0).ok());
-    let wait = precise.or_else(|| {
-        let text = text(headers, &header::RETRY_AFTER)?;
-        let seconds = text.parse::<f64>().ok();
-        let seconds = seconds.and_then(|wait_s| Duration::try_from_secs_f64(wait_s).ok());
-        seconds.or_else(|| {
-            let date = httpdate::parse_http_date(text).ok()?;
-            Some(date.duration_since(now).unwrap_or_default())
-        })
-    })?;
-    Some(wait.min(RETRY_AFTER_MAX))
+    let number = |name: &HeaderName| text(headers, name).and_then(|text| text.parse::<f64>().ok());
+    let precise_ms = number(&HeaderName::from_static("retry-after-ms"));
+    if let Some(wait) = precise_ms.and_then(|wait_ms| wait(wait_ms / 1000.0)) {
+        return Some(wait);
+    }
+    if let Some(wait_s) = number(&header::RETRY_AFTER) {
+        return wait(wait_s);
+    }
+    let date = httpdate::parse_http_date(text(headers, &header::RETRY_AFTER)?).ok()?;
+    Some(date.duration_since(now).unwrap_or_default().min(RETRY_AFTER_MAX))
+}
+
+fn wait(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())).ok()
 }
 
 #[cfg(test)]

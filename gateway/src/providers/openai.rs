@@ -34,13 +34,15 @@ const FILTER_WORDS: [&str; 5] = [
     "responsibleaipolicyviolation",
     "moderation_blocked",
 ];
+const RATE_WORDS: [&str; 2] = ["rate_limit", "too_many_requests"];
 const QUOTA_WORDS: [&str; 4] =
     ["insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"];
 
 /// Classifies an error by its status and body.
 pub fn classify(status: u16, body: &[u8]) -> ErrorKind {
     let said = said(body);
-    let says = |words: &[&str]| said.iter().any(|said| words.iter().any(|word| said.contains(word)));
+    let says =
+        |words: &[&str]| said.iter().any(|said| words.iter().any(|word| said.contains(word)));
     match status {
         402 => ErrorKind::Quota,
         429 if says(&QUOTA_WORDS) => ErrorKind::Quota,
@@ -48,8 +50,17 @@ pub fn classify(status: u16, body: &[u8]) -> ErrorKind {
         400..=499 if says(&FILTER_WORDS) => ErrorKind::ContentFilter,
         400 | 413 | 422 if says(&CONTEXT_WORDS) => ErrorKind::ContextLength,
         400..=499 if says(&QUOTA_WORDS) => ErrorKind::Quota,
+        400..=499 if says(&RATE_WORDS) => ErrorKind::RateLimit,
         _ => ErrorKind::Other,
     }
+}
+
+/// The status that an error event of a stream names, as a number in its `status` or `code`.
+pub(crate) fn status(event: &[u8]) -> Option<u16> {
+    let event = serde_json::from_slice::<Value>(event).ok()?;
+    let error = event.get("error").unwrap_or(&event);
+    let number = |key| error.get(key).and_then(Value::as_u64).and_then(|code| code.try_into().ok());
+    [number("status"), number("code")].into_iter().flatten().find(|code| (400..600).contains(code))
 }
 
 /// The texts in which upstreams name an error's kind, in lower case: type, code and message, in

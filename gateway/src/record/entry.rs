@@ -8,10 +8,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use cordon_ledger::{
-    append::{Draft, Place, Receipt},
-    event::Kind,
-};
+use cordon_ledger::{Draft, Kind, Place, Receipt};
 
 use crate::{
     classify::Findings,
@@ -109,12 +106,12 @@ impl Entry {
     pub fn found(&mut self, findings: &Findings) {
         self.notes.found = Found {
             kinds: findings.kinds().to_vec(),
-            count: Some(findings.count()),
+            count: Some(findings.count() as u64),
             class: Some(findings.class().to_owned()),
             subject_regions: findings
                 .subject_regions()
                 .iter()
-                .map(|country| country.code().to_owned())
+                .map(|country| country.as_str().to_owned())
                 .collect(),
         };
     }
@@ -290,7 +287,7 @@ impl Entry {
     fn draft(&self, kind: Kind, body: Vec<u8>) -> Draft {
         Draft {
             kind,
-            tenant: Some(self.notes.caller.tenant().shared()),
+            tenant: Some(Arc::clone(&self.notes.tenant)),
             call_id: Some(self.call_id.uuid()),
             body,
             decision: self.notes.decided.as_deref().map(decision_body),
@@ -340,7 +337,8 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let outcome = self.left;
+        let cut = self.shared.is_interrupting();
+        let outcome = if cut { Outcome::Interrupted } else { self.left };
         drop(self.finish(outcome, End { http_status: None, error_type: Some(outcome.name()) }));
     }
 }

@@ -99,8 +99,8 @@ fn token_counts() -> Histogram {
 }
 
 impl Metrics {
-    /// Makes and registers every metric. `revision` is the active bundle's.
-    pub fn new(revision: &str) -> Self {
+    /// Makes and registers every metric.
+    pub fn new() -> Self {
         let metrics = Self {
             registry: RwLock::default(),
             calls: Family::default(),
@@ -118,11 +118,11 @@ impl Metrics {
             operation_duration: Family::new_with_constructor(operation_seconds),
             token_usage: Family::new_with_constructor(token_counts),
         };
-        metrics.register(revision);
+        metrics.register();
         metrics
     }
 
-    fn register(&self, revision: &str) {
+    fn register(&self) {
         let mut registry = self.registry.write().expect("no writer of the registry panics");
         let registry = &mut *registry;
         registry.register("cordon_calls", "Calls by outcome and route", self.calls.clone());
@@ -172,6 +172,11 @@ impl Metrics {
         self.register_gen_ai(registry);
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("cordon_build", "The running build", build);
+    }
+
+    /// Names the active bundle, once it has passed its self-test.
+    pub fn bundle(&self, revision: &str) {
+        let mut registry = self.registry.write().expect("no writer of the registry panics");
         let bundle = Info::new(vec![("revision", revision.to_owned())]);
         registry.register("cordon_policy_bundle", "The active policy bundle", bundle);
     }
@@ -258,16 +263,34 @@ impl Collector for Watched {
     }
 }
 
-impl cordon_ledger::append::Observer for Metrics {
+impl cordon_ledger::Observer for Metrics {
     fn fsync(&self, took: Duration) {
         self.fsync_duration.observe(took.as_secs_f64());
     }
 
-    fn event(&self, kind: cordon_ledger::event::Kind) {
+    fn event(&self, kind: cordon_ledger::Kind) {
         self.ledger_events.get_or_create(&KindLabel { kind: kind.name() }).inc();
     }
 
     fn poisoned(&self) {
         self.ledger_poisoned.set(1);
+    }
+}
+
+impl crate::policy::memo::Observer for Metrics {
+    fn hit(&self) {
+        self.memo.get_or_create(&ResultLabel { result: "hit" }).inc();
+    }
+
+    fn missed(&self) {
+        self.memo.get_or_create(&ResultLabel { result: "miss" }).inc();
+    }
+
+    fn joined(&self) {
+        self.memo.get_or_create(&ResultLabel { result: "joined" }).inc();
+    }
+
+    fn evaluated(&self, took: Duration) {
+        self.decision_duration.observe(took.as_secs_f64());
     }
 }

@@ -17,6 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Notes {
     pub(crate) caller: Arc<Caller>,
+    pub(crate) tenant: Arc<str>,
     pub(crate) began_at: SystemTime,
     pub(crate) began: Instant,
     pub(crate) route: Option<String>,
@@ -76,9 +77,15 @@ pub(crate) struct Running {
 }
 
 impl Notes {
-    pub(crate) fn new(caller: Arc<Caller>, began_at: SystemTime, began: Instant) -> Self {
+    pub(crate) fn new(
+        caller: Arc<Caller>,
+        tenant: Arc<str>,
+        began_at: SystemTime,
+        began: Instant,
+    ) -> Self {
         Self {
             caller,
+            tenant,
             began_at,
             began,
             route: None,
@@ -179,7 +186,7 @@ impl Notes {
     pub(crate) fn outcome(&self, outcome: &'static str, end: &End) -> Vec<u8> {
         let mut body = Body::new();
         self.outcome_a_to_m(&mut body, end);
-        self.outcome_o_to_u(&mut body, outcome, end);
+        self.outcome_o_to_u(&mut body, outcome);
         body.finish()
     }
 
@@ -219,7 +226,7 @@ impl Notes {
             .list("missing", self.missing.iter().map(String::as_str));
     }
 
-    fn outcome_o_to_u(&self, body: &mut Body, outcome: &'static str, end: &End) {
+    fn outcome_o_to_u(&self, body: &mut Body, outcome: &'static str) {
         let usage = self.answer.usage;
         let upstream = self.chosen.as_ref().map(|target| &target.upstream);
         let facts = upstream.map(|upstream| upstream.facts());
@@ -228,7 +235,7 @@ impl Notes {
         body.text("operation_name", "chat")
             .text("outcome", outcome)
             .number("output_tokens", usage.map(|usage| usage.output_tokens))
-            .text("payload_mode", self.log_body.map(LogBody::name))
+            .text("payload_mode", self.log_body.map(payload_mode))
             .list("pii_types", self.found.kinds.iter().map(String::as_str))
             .list("policy_citations", rules.iter().map(|rule| rule.citation.as_str()))
             .list("policy_ids", rules.iter().map(|rule| rule.id.as_str()))
@@ -282,6 +289,15 @@ pub(crate) struct End {
     pub(crate) error_type: Option<&'static str>,
 }
 
+/// The word of `calls.payload_mode`.
+fn payload_mode(log_body: LogBody) -> &'static str {
+    match log_body {
+        LogBody::None => "none",
+        LogBody::Hash => "hash",
+        LogBody::Redacted => "redacted",
+    }
+}
+
 /// The rules a target is allowed on, as one text to group by.
 fn legal_basis(target: &Permitted) -> String {
     let ids: Vec<&str> = target.basis.iter().map(|rule| rule.id.as_str()).collect();
@@ -289,7 +305,7 @@ fn legal_basis(target: &Permitted) -> String {
 }
 
 fn code(country: Option<&Country>) -> Option<&str> {
-    country.map(Country::code)
+    country.map(Country::as_str)
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -4,16 +4,12 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
 };
 
-use cordon_ledger::{
-    append::{DecisionBody, Draft, Ledger, Receipt},
-    event::Kind,
-    recover::{OpenCall, Recovered},
-};
+use cordon_ledger::{AppendError, DecisionBody, Draft, Kind, Ledger, OpenCall, Receipt, Recovered, Status};
 use hmac::{Hmac, Mac};
 use serde::Deserialize;
 use serde_json::Value;
@@ -62,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) mode: Mode,
     pub(crate) metrics: Arc<Metrics>,
     salt: [u8; 32],
+    /// The drain's deadline has passed: calls that are dropped now were cut by us.
+    interrupting: AtomicBool,
     refused: [AtomicU64; 4],
 }
 
@@ -70,15 +68,21 @@ impl Recorder {
     /// the ledger, so that a hash proves nothing to who does not hold it.
     pub fn new(ledger: Ledger, mode: Mode, metrics: Arc<Metrics>, salt: [u8; 32]) -> Self {
         let refused = std::array::from_fn(|_| AtomicU64::new(0));
-        Self(Arc::new(Shared { ledger, mode, metrics, salt, refused }))
+        let interrupting = AtomicBool::new(false);
+        Self(Arc::new(Shared { ledger, mode, metrics, salt, interrupting, refused }))
     }
 
     /// The call begins: from here on it leaves exactly one outcome.
     pub fn open(&self, caller: &Arc<Caller>, call_id: CallId) -> Result<Entry, RecordError> {
-        let tenant = caller.tenant().shared();
+        let tenant = Arc::from(caller.tenant().as_str());
         let place = self.0.ledger.begin(call_id.uuid(), &tenant)?;
-        let notes = Notes::new(Arc::clone(caller), SystemTime::now(), Instant::now());
+        let notes = Notes::new(Arc::clone(caller), tenant, SystemTime::now(), Instant::now());
         Ok(Entry::new(Arc::clone(&self.0), place, call_id, notes))
+    }
+
+    /// From now on a call that is dropped was interrupted by us, not cancelled by its client.
+    pub fn interrupting(&self) {
+        self.0.interrupting.store(true, Ordering::Release);
     }
 
     /// The metrics that this recorder feeds.
@@ -87,7 +91,7 @@ impl Recorder {
     }
 
     /// The ledger's state, for readiness and metrics.
-    pub fn status(&self) -> cordon_ledger::append::Status {
+    pub fn status(&self) -> Status {
         self.0.ledger.status()
     }
 
@@ -142,7 +146,7 @@ impl Recorder {
         let now = rfc3339(SystemTime::now());
         let draft = |kind, body: Body| Draft {
             kind,
-            tenant: Some(Arc::clone(&call.tenant)),
+            tenant: call.tenant.clone(),
             call_id: Some(call.call_id),
             body: body.finish(),
             decision: None,
@@ -175,12 +179,17 @@ impl Recorder {
         let mut body = Body::new();
         body.text("reason", reason);
         self.note(Kind::Stop, body)?.durable().await?;
-        self.0.ledger.shutdown();
-        Ok(())
+        let ledger = self.0.ledger.clone();
+        let ended = tokio::task::spawn_blocking(move || ledger.shutdown()).await;
+        Ok(ended.unwrap_or(Err(AppendError::Closed))?)
     }
 }
 
 impl Shared {
+    pub(crate) fn is_interrupting(&self) -> bool {
+        self.interrupting.load(Ordering::Acquire)
+    }
+
     /// The keyed hash of a body: HMAC-SHA256 under the salt, lower hex.
     pub(crate) fn body_hash(&self, bytes: &[u8]) -> String {
         let mut mac =
@@ -222,9 +231,11 @@ impl DecisionSink for Recorder {
             body: decided.event.to_vec(),
             decision: None,
         };
-        let receipt = self.0.ledger.append(draft).map_err(|fault| SinkError(fault.to_string()))?;
-        receipt.written().await.map_err(|fault| SinkError(fault.to_string()))?;
-        Ok(())
+        let recorded = async { self.0.ledger.append(draft)?.written().await };
+        recorded.await.map(|_position| ()).map_err(|fault| {
+            tracing::error!("a decision is not recorded: {fault}");
+            SinkError(fault.to_string())
+        })
     }
 }
 

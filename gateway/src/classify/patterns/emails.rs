@@ -17,6 +17,12 @@ const DOMAIN_MAX: usize = 253;
 const FILE_ENDINGS: [&str; 12] =
     ["png", "jpg", "jpeg", "gif", "svg", "webp", "pdf", "css", "js", "html", "json", "txt"];
 
+/// Names that end most domains people spell out.
+const SPOKEN_ENDINGS: [&str; 20] = [
+    "com", "org", "net", "edu", "gov", "mil", "info", "io", "eu", "de", "fr", "uk", "it", "es",
+    "nl", "be", "ch", "pl", "se", "ie",
+];
+
 /// The pattern behind a written sign.
 #[derive(Debug)]
 pub(super) struct Emails {
@@ -28,30 +34,44 @@ pub(super) struct Emails {
 
 impl Emails {
     pub(super) fn new() -> Self {
-        let dotted = r"^ {0,2}[\w-]{1,63}(?: {0,2}(?:\.|[\[({<]dot[\])}>]) {0,2}[\w-]{1,63}){1,5}";
-        let spoken = r"(?i)^[\w-]{2,63}(?: dot [\w-]{2,63}){1,4}\b";
+        let dotted = r"^ *[\w-]+(?: *(?:\.|[\[({<]dot[\])}>]) *[\w-]+)+";
+        let spoken = r"^[\w-]+(?: dot [\w-]+)+";
         let regex = |pattern| Regex::new(pattern).expect("the pattern is fixed");
         Self { dotted: regex(dotted), spoken: regex(spoken) }
     }
 
-    /// Finds addresses around every `@`, at most one space on each side of it.
+    /// Finds addresses around every `@`. A space behind the sign, or one on each side of it, is
+    /// evasion; a space in front alone makes it a handle.
     pub(super) fn signs(&self, text: &str, found: &mut Found<'_>) {
         let bytes = text.as_bytes();
         for (at, _) in text.match_indices('@') {
-            let spaced =
-                |place: Option<usize>| place.and_then(|place| bytes.get(place)) == Some(&b' ');
-            let before = at - usize::from(spaced(at.checked_sub(1)));
-            let behind = at + 1 + usize::from(spaced(Some(at + 1)));
-            let sure = before == at && behind == at + 1;
+            let ahead = at > 0 && bytes[at - 1] == b' ';
+            let after = bytes.get(at + 1) == Some(&b' ');
+            if ahead && !after {
+                continue;
+            }
+            let (before, behind) = (at - usize::from(ahead), at + 1 + usize::from(after));
             let Some(start) = local_start(text, before) else { continue };
             let Some(end) = domain_end(text, behind) else { continue };
             // `git@host:path` is a place of code, the same for everybody.
             let code = &text[start..before] == "git" && bytes.get(end) == Some(&b':');
-            if !code {
-                let confidence = if sure { Confidence::High } else { Confidence::Medium };
+            if !code && !is_password(text, start) {
+                let confidence = if after { Confidence::Medium } else { Confidence::High };
                 found.hit(start..end, Kind::Email, confidence);
             }
         }
+    }
+
+    /// The end of a domain with spoken dots: `example dot org`, up to the last name that ends
+    /// domains, for `dot` is an everyday word.
+    fn spoken(&self, window: &str, start: usize) -> Option<usize> {
+        let domain = self.spoken.find(window)?.as_str();
+        let names = domain.match_indices(" dot ").map(|(at, dot)| at + dot.len());
+        let ends = names.filter_map(|name| {
+            let ending = domain[name..].split(' ').next()?;
+            SPOKEN_ENDINGS.contains(&ending).then_some(name + ending.len())
+        });
+        ends.last().map(|end| start + end)
     }
 
     /// Finds an address around a written sign.
@@ -65,10 +85,7 @@ impl Emails {
         let window = window(text, sign.end, DOMAIN_MAX);
         let (end, confidence) = match word {
             "%40" | "&#64;" => (domain_end(text, sign.end), Confidence::High),
-            _ if word.starts_with(' ') => {
-                let end = self.spoken.find(window).map(|found| sign.end + found.end());
-                (end, Confidence::Medium)
-            }
+            _ if word.starts_with(' ') => (self.spoken(window, sign.end), Confidence::Medium),
             _ => {
                 let end = self.dotted.find(window).map(|found| sign.end + found.end());
                 (end, Confidence::Medium)
@@ -78,6 +95,15 @@ impl Emails {
             found.hit(start..end, Kind::Email, confidence);
         }
     }
+}
+
+/// Whether what stands in front of the sign is the password of `name://user:password@host`.
+fn is_password(text: &str, start: usize) -> bool {
+    let Some(head) = text[..start].strip_suffix(':') else { return false };
+    let bytes = head.as_bytes();
+    let head = &bytes[bytes.len().saturating_sub(LOCAL_MAX)..];
+    let address = head.rsplit(u8::is_ascii_whitespace).next().unwrap_or(head);
+    address.windows(3).any(|window| window == b"://")
 }
 
 /// At most `length` bytes of `text` from `start`, cut at a character.
