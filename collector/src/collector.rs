@@ -126,7 +126,7 @@ impl Collector {
         let began = Instant::now();
         let _late = timeout(LOOK_WITHIN, self.reader.look()).await;
         let snapshot = self.state.snapshot();
-        let answer = self.engine.answer(&snapshot, scope, sql).await;
+        let answer = self.engine.answer(snapshot, scope, sql).await;
         let asked = Asked { who, scope, sql, began };
         asked.write_down(&self.access, &answer).await?;
         Ok(answer?)
@@ -249,7 +249,7 @@ impl Onlooker {
     ) -> Result<Answer, AskError> {
         let began = Instant::now();
         let snapshot = self.state.snapshot();
-        let answer = self.engine.answer(&snapshot, scope, sql).await;
+        let answer = self.engine.answer(snapshot, scope, sql).await;
         if let Some(log) = log {
             Asked { who, scope, sql, began }.write_down(log, &answer).await?;
         }
