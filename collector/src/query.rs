@@ -196,9 +196,8 @@ impl Engine {
         let max = limits.deadline;
         let deadline = Instant::now() + max;
         let (parts, scope, sql) = (Arc::clone(&self.parts), scope.clone(), sql.to_owned());
-        let mut answer = threads.spawn(async move {
-            parts.answer_in_turn(&snapshot, &scope, (&sql, deadline)).await
-        });
+        let mut answer = threads
+            .spawn(async move { parts.answer_in_turn(&snapshot, &scope, (&sql, deadline)).await });
         match tokio::time::timeout(max, &mut answer).await {
             Ok(answered) => answered.unwrap_or_else(|error| {
                 Err(QueryError::Failed(format!("the statement broke off: {error}")))
@@ -252,8 +251,7 @@ impl Parts {
             .with_target_partitions(partitions)
             .with_information_schema(true)
             .with_create_default_catalog_and_schema(true);
-        config.options_mut().sql_parser.dialect =
-            datafusion::common::config::Dialect::PostgreSQL;
+        config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
         config.options_mut().execution.parquet.schema_force_view_types = false;
         let state = SessionStateBuilder::new()
             .with_config(config)

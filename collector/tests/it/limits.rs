@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cordon_collector::collector::{AskError, Collector};
 use cordon_collector::query::{QueryError, Scope};
-use cordon_collector::table::{NoWatch, Step, Watch};
 use cordon_collector::schema::Table;
+use cordon_collector::table::{NoWatch, Step, Watch};
 use serde_json::json;
 
 use crate::world::{World, limits, run, tenant, value};

@@ -108,8 +108,10 @@ fn every_kind_becomes_an_event_with_its_own_bytes() {
         for _place in ["tail", "disk"] {
             for kind in kinds {
                 let name = kind.name();
-                let sql = format!("SELECT * FROM events WHERE kind = '{name}' AND \
-                                   body_json LIKE '%\"name\"%'");
+                let sql = format!(
+                    "SELECT * FROM events WHERE kind = '{name}' AND \
+                                   body_json LIKE '%\"name\"%'"
+                );
                 let rows = rows(&collector, &sql).await;
                 assert_eq!(rows.len(), 1, "{name}");
                 let json = rows[0]["body_json"].as_str().unwrap();
