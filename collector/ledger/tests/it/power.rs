@@ -185,7 +185,7 @@ fn a_disk_that_lies_about_a_sync_is_found_out() {
     let after = disk.after_power_loss(&mut |_| 0);
     after.put(&mark, &told);
 
-    let error = open_with(&after, options(64 * 1024)).unwrap_err();
+    let error = open_with(&after, options(16 * 1024)).unwrap_err();
     assert!(matches!(error, OpenError::Lost { found: 2, size: 4, .. }), "{error}");
     assert_eq!(faults(&after), ["missing 3"]);
 }
