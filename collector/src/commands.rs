@@ -11,7 +11,7 @@ use cordon_collector::config::{DataFolder, Limits};
 use cordon_collector::query::{Format, QueryError, Scope};
 use cordon_collector::serve::{Socket, serve};
 use cordon_collector::table::NoWatch;
-use cordon_collector::verify::prove;
+use cordon_collector::verify::{Report, prove};
 use cordon_ledger::recover::OpenError;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -229,7 +229,7 @@ fn owner() -> String {
 }
 
 /// Proves ledger and tables.
-pub(crate) async fn verify(folder: &DataFolder, as_json: bool) -> Done {
+pub(crate) async fn verify(folder: &DataFolder, write: fn(&Report) -> String) -> Done {
     if !folder.ledger().is_dir() {
         let note = format!("`{}` holds no ledger", folder.root().display());
         return Done::wrong(note);
@@ -239,6 +239,5 @@ pub(crate) async fn verify(folder: &DataFolder, as_json: bool) -> Done {
         Err(error) => return Done::no(error.to_string()),
     };
     let code = u8::from(!report.is_ok());
-    let output = if as_json { format!("{}\n", report.to_json()) } else { report.to_text() };
-    Done { code, output, notes: Vec::new() }
+    Done { code, output: write(&report), notes: Vec::new() }
 }
