@@ -62,7 +62,7 @@ fn a_fault_is_told_with_its_line_and_what_to_do() {
         ("ai = \"127.0.0.1:8080\"", "ai = \"localhost\"", "ai = ", "is no address"),
         ("\"32MiB\"", "\"32 megs\"", "32 megs", "write it like `32MiB`"),
         ("idle_deadline = \"60s\"", "idle_deadline = 60", "idle_deadline", "expected a string"),
-        ("mode = \"required\"", "mode = \"best_effort\"", "best_effort", "not built yet"),
+        ("mode = \"required\"", "mode = \"best_effort\"", "mode = \"best_effort\"", "not built yet"),
         ("stream = \"pass\"", "stream = \"hold\"", "stream = \"hold\"", "not built yet"),
         ("on = \"2026-11-01\"", "on = \"2026-11-31\"", "2026-11-31", "is no day"),
         ("zdr = true", "zdr = \"maybe\"", "zdr = ", "neither yes nor no"),
