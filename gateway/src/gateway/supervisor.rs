@@ -133,7 +133,6 @@ impl Keeper {
             .arg("run")
             .arg("--data")
             .arg(&self.data)
-            .arg("--until-stdin-closes")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .process_group(0)

@@ -100,7 +100,7 @@ impl Opening {
         entry: &mut Entry,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        if !attempt.event_stream() {
+        if !attempt.is_event_stream() {
             return Err(Failure::new(Side::Upstream, Cause::Protocol, attempt.traffic()));
         }
         let (until, name) = self.until(started + self.deadlines.first_token, Deadline::FirstToken);

@@ -186,7 +186,7 @@ impl Notes {
     pub(crate) fn outcome(&self, outcome: &'static str, end: &End) -> Vec<u8> {
         let mut body = Body::new();
         self.outcome_a_to_m(&mut body, end);
-        self.outcome_o_to_u(&mut body, outcome, end);
+        self.outcome_o_to_u(&mut body, outcome);
         body.finish()
     }
 
@@ -226,7 +226,7 @@ impl Notes {
             .list("missing", self.missing.iter().map(String::as_str));
     }
 
-    fn outcome_o_to_u(&self, body: &mut Body, outcome: &'static str, end: &End) {
+    fn outcome_o_to_u(&self, body: &mut Body, outcome: &'static str) {
         let usage = self.answer.usage;
         let upstream = self.chosen.as_ref().map(|target| &target.upstream);
         let facts = upstream.map(|upstream| upstream.facts());
