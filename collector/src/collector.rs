@@ -126,7 +126,7 @@ impl Collector {
         let began = Instant::now();
         let _late = timeout(LOOK_WITHIN, self.reader.look()).await;
         let snapshot = self.state.snapshot();
-        let answer = self.engine.answer(&snapshot, scope, sql).await;
+        let answer = self.engine.answer(snapshot, scope, sql).await;
         let asked = Asked { who, scope, sql, began };
         asked.write_down(&self.access, &answer).await?;
         Ok(answer?)
@@ -202,9 +202,9 @@ impl Collector {
                 }
             }
         });
-        let drained = drained.await.unwrap_or_else(|_late| {
-            Err(CollectorError::Commit("it took too long".to_owned()))
-        });
+        let drained = drained
+            .await
+            .unwrap_or_else(|_late| Err(CollectorError::Commit("it took too long".to_owned())));
         reader.stop();
         committer.stop().await;
         drained.and(closed.map_err(CollectorError::Access))
@@ -249,7 +249,7 @@ impl Onlooker {
     ) -> Result<Answer, AskError> {
         let began = Instant::now();
         let snapshot = self.state.snapshot();
-        let answer = self.engine.answer(&snapshot, scope, sql).await;
+        let answer = self.engine.answer(snapshot, scope, sql).await;
         if let Some(log) = log {
             Asked { who, scope, sql, began }.write_down(log, &answer).await?;
         }
@@ -291,10 +291,7 @@ impl Asked<'_> {
 ///
 /// # Errors
 /// It stays taken, or does not open.
-pub async fn open_access(
-    folder: &DataFolder,
-    limits: &Limits,
-) -> Result<AccessLog, AccessError> {
+pub async fn open_access(folder: &DataFolder, limits: &Limits) -> Result<AccessLog, AccessError> {
     const TRIES: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(50);
     for _try in 1..TRIES {
@@ -308,9 +305,7 @@ pub async fn open_access(
     AccessLog::open(folder, limits)
 }
 
-async fn first_state(
-    stores: [Option<&Store>; 4],
-) -> Result<(State, Seen), CollectorError> {
+async fn first_state(stores: [Option<&Store>; 4]) -> Result<(State, Seen), CollectorError> {
     let mut seen = Seen::default();
     let mut versions = [const { (None, Marks::new()) }; 4];
     for (store, place) in stores.into_iter().zip(&mut versions) {

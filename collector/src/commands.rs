@@ -161,9 +161,9 @@ async fn sql_alone(folder: &DataFolder, question: &Question) -> Done {
     let limits = Limits::default();
     let log = match own_log(folder, &limits).await {
         Ok(log) => Ok(Some(log)),
-        Err(error) if not_ours_to_write(&error) => {
-            Err(format!("this folder cannot be written to: this question is not recorded ({error})"))
-        }
+        Err(error) if not_ours_to_write(&error) => Err(format!(
+            "this folder cannot be written to: this question is not recorded ({error})"
+        )),
         Err(error) => return Done::no(error.to_string()),
     };
     let (log, mut notes) = match log {

@@ -47,7 +47,8 @@ pub(in crate::serve) async fn answer(
         )),
     };
     answered.unwrap_or_else(|Refusal(status, code, message)| {
-        let kind = if status.is_server_error() { "audit_unavailable" } else { "invalid_request_error" };
+        let kind =
+            if status.is_server_error() { "audit_unavailable" } else { "invalid_request_error" };
         let error = json!({"message": message, "type": kind, "code": code, "param": null});
         json_response(status, &json!({"error": error}))
     })
@@ -124,9 +125,10 @@ fn refusal(error: AskError) -> Refusal {
         }
     };
     let status = match &query {
-        QueryError::Behind | QueryError::LedgerRefused(_) | QueryError::Memory | QueryError::Busy => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        QueryError::Behind
+        | QueryError::LedgerRefused(_)
+        | QueryError::Memory
+        | QueryError::Busy => StatusCode::SERVICE_UNAVAILABLE,
         QueryError::NotReading { .. }
         | QueryError::Invalid(_)
         | QueryError::TooManyRows { .. }

@@ -62,3 +62,6 @@ fn is_clean(
     let Ok(call) = openai_chat::parse(bytes.clone()) else { return false };
     classifier.rescan(content.findings, &call, &duties.redact).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@ changes := {
 		"notify": [{"to": "dpo", "severity": "low"}],
 		"limits": {"max_tokens": 100},
 	}},
+	"zdr": {"obligations": {"upstream": {"zdr_required": true}}},
 	"approval": {
 		"effect": "needs_approval", "candidates": [],
 		"excluded": [{"id": id, "rules": ["TEST-02"], "missing": []} | some id in ids],

@@ -268,7 +268,9 @@ impl File for SimulatedFile {
         let node = state.node(self.node)?;
         let rest = node.cache.get(position(offset)..).unwrap_or_default();
         let read = rest.len().min(buffer.len());
-        buffer.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        if let (Some(to), Some(from)) = (buffer.get_mut(..read), rest.get(..read)) {
+            to.copy_from_slice(from);
+        }
         Ok(read)
     }
 
@@ -455,11 +457,10 @@ impl Node {
             let Some(bytes) = versions.get(version) else { continue };
             let start = page * PAGE_BYTES;
             // Bytes behind the end of the file are not there, whatever reached the medium.
-            let whole = bytes.iter().enumerate().filter_map(|(at, byte)| Some((start + at, byte)));
-            for (at, byte) in whole {
-                if let Some(place) = medium.get_mut(at) {
-                    *place = *byte;
-                }
+            let end = (start + bytes.len()).min(medium.len());
+            let reached = bytes.get(..end.saturating_sub(start)).unwrap_or_default();
+            if let Some(place) = medium.get_mut(start..end) {
+                place.copy_from_slice(reached);
             }
         }
         Self { cache: medium.clone(), medium, dirty: BTreeMap::new() }

@@ -64,7 +64,7 @@ fn what_is_queued_while_the_disk_syncs_is_one_group() {
 fn a_receipt_is_written_before_it_is_durable() {
     let disk = SimulatedDisk::new();
     let (gate, keeper) = gate();
-    let mut options = options(64 * 1024);
+    let mut options = options(16 * 1024);
     options.observer = Some(gate);
     let (ledger, _) = open_with(&disk, options).unwrap();
 
@@ -237,7 +237,7 @@ fn a_closed_ledger_takes_nothing() {
 #[test]
 fn many_threads_append_without_gaps_on_a_real_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let mut options = options(64 * 1024);
+    let mut options = options(16 * 1024);
     options.stream_dir_parent = folder.path().join("ledger");
     options.heads_dir = folder.path().join("heads");
     options.signing_key = folder.path().join("signing.key");

@@ -14,7 +14,7 @@ use crate::support::*;
 fn a_reader_sees_nothing_before_the_mark_is_published() {
     let disk = SimulatedDisk::new();
     let (gate, keeper) = gate();
-    let mut options = options(64 * 1024);
+    let mut options = options(16 * 1024);
     options.observer = Some(gate);
     let (ledger, _) = open_with(&disk, options).unwrap();
     let mut follower = follower(&disk);

@@ -15,7 +15,7 @@ use crate::support::*;
 /// Small, so that a run has several segments.
 const SEGMENT_BYTES: u64 = 4096;
 /// Calls of one run.
-const CALLS: u128 = 12;
+const CALLS: u128 = 7;
 
 /// What a run was promised before the disk failed.
 #[derive(Debug, Default)]
@@ -112,7 +112,7 @@ fn what_was_durable_survives_a_power_loss_at_every_step() {
         let disk = SimulatedDisk::new();
         disk.plan(Trouble::PowerLoss { at });
         let promised = run(&disk, 0);
-        for seed in 1..=6 {
+        for seed in 1..=3 {
             let mut choices = Choices(seed * 7_919 + at);
             let after = disk.after_power_loss(&mut |bound| choices.below(bound));
             check(&after, &promised).unwrap_or_else(|error| panic!("at {at}, {seed}: {error}"));
@@ -126,7 +126,7 @@ fn what_was_durable_survives_a_power_loss_at_every_step() {
 
 #[test]
 fn a_second_power_loss_while_recovering_loses_nothing() {
-    for at in (1..=operations()).step_by(5) {
+    for at in (1..=operations()).step_by(7) {
         let disk = SimulatedDisk::new();
         disk.plan(Trouble::PowerLoss { at });
         let promised = run(&disk, 0);
@@ -185,15 +185,15 @@ fn a_disk_that_lies_about_a_sync_is_found_out() {
     let after = disk.after_power_loss(&mut |_| 0);
     after.put(&mark, &told);
 
-    let error = open_with(&after, options(64 * 1024)).unwrap_err();
+    let error = open_with(&after, options(16 * 1024)).unwrap_err();
     assert!(matches!(error, OpenError::Lost { found: 2, size: 4, .. }), "{error}");
     assert_eq!(faults(&after), ["missing 3"]);
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn any_power_loss_keeps_what_was_promised(at in 1_u64..220, seed in 1_u64.., first in 0_usize..4) {
+    fn any_power_loss_keeps_what_was_promised(at in 1_u64..160, seed in 1_u64.., first in 0_usize..4) {
         let disk = SimulatedDisk::new();
         disk.plan(Trouble::PowerLoss { at });
         let promised = run(&disk, first as u128 * CALLS);

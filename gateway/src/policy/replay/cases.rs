@@ -101,7 +101,13 @@ pub fn read(folder: &Path) -> Result<Vec<Case>, ReplayError> {
             let wrong = |what| ReplayError::Case { path: path.display().to_string(), what };
             let name = format!("{title}: {}", input.name);
             let facts = facts(&base, &input).map_err(wrong)?;
-            cases.push(Case { file: file_name.clone(), name, facts, data: input.data, expect: input.expect });
+            cases.push(Case {
+                file: file_name.clone(),
+                name,
+                facts,
+                data: input.data,
+                expect: input.expect,
+            });
         }
     }
     Ok(cases)
