@@ -23,13 +23,14 @@ use crate::{
         Catalog,
         build::{CatalogFault, Site},
     },
+    classify,
     config::{
         document::Document,
         fault::{Fault, Faults, path_text},
         settings::{LedgerMode, Settings},
     },
     identity::organisation::Organisation,
-    local,
+    local, policy, providers,
 };
 
 pub use fault::ConfigError;
@@ -72,13 +73,14 @@ pub struct Config {
     pub data: DataFolder,
     pub listeners: listeners::Settings,
     pub organisation: Organisation,
-    pub policy: settings::Policy,
+    pub policy: policy::Settings,
     pub catalog: Arc<Catalog>,
     /// With its folder filled in.
     pub local: local::Settings,
     pub ledger: settings::Ledger,
     pub identity: settings::Identity,
-    pub classify: settings::Classify,
+    pub classify: classify::Settings,
+    pub providers: providers::Settings,
     pub collector: settings::Collector,
 }
 
@@ -163,6 +165,18 @@ impl Written {
         &self.settings
     }
 
+    /// The policy's settings, its paths rooted: enough to decide by hand, without secrets.
+    pub fn policy(&self) -> policy::Settings {
+        let bundle = self.settings.policy.bundle.as_ref().map(|path| self.folder.join(path));
+        policy::Settings { bundle, ..self.settings.policy.clone() }
+    }
+
+    /// The folder of the local model's files.
+    pub fn models(&self, data: &DataFolder) -> PathBuf {
+        let folder = self.settings.local.folder.as_ref().map(|path| self.folder.join(path));
+        folder.unwrap_or_else(|| data.models())
+    }
+
     /// Checks every value and reads the secrets; `variable` looks up the environment. Tells all
     /// that is wrong at once.
     pub fn check(
@@ -245,12 +259,10 @@ impl Written {
     }
 
     fn finish(self, data: DataFolder, catalog: Catalog) -> Config {
-        let Settings { mut policy, mut local, mut collector, .. } = self.settings;
-        let rooted = |path: Option<PathBuf>| path.map(|path| self.folder.join(path));
-        policy.bundle = rooted(policy.bundle);
-        collector.program = rooted(collector.program);
-        local.runtime = rooted(local.runtime);
-        local.folder = Some(rooted(local.folder).unwrap_or_else(|| data.models()));
+        let policy = self.policy();
+        let folder = Some(self.models(&data));
+        let runtime = self.settings.local.runtime.map(|path| self.folder.join(path));
+        let local = local::Settings { folder, runtime, ..self.settings.local };
         Config {
             source: self.source,
             digest: self.digest,
@@ -263,7 +275,8 @@ impl Written {
             ledger: self.settings.ledger,
             identity: self.settings.identity,
             classify: self.settings.classify,
-            collector,
+            providers: self.settings.providers,
+            collector: self.settings.collector,
         }
     }
 }
@@ -283,6 +296,7 @@ fn settings(document: &mut Document<'_>) -> Option<Settings> {
         ledger: document.part("ledger").unwrap_or_default(),
         identity: document.part("identity").unwrap_or_default(),
         classify: document.part("classify").unwrap_or_default(),
+        providers: document.part("providers").unwrap_or_default(),
         collector: document.part("collector").unwrap_or_default(),
         organisation: organisation?,
     };

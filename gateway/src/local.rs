@@ -51,16 +51,16 @@ impl Default for Settings {
     }
 }
 
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One message of a conversation. Its text never shows in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
     pub text: String,
 }
 
-/// What to generate and how.
-#[derive(Debug, Clone, PartialEq)]
+/// What to generate and how. Its texts never show in `Debug`.
+#[derive(Clone, PartialEq)]
 pub struct Request {
     pub messages: Vec<Message>,
     /// 0 takes the likeliest token each time.
@@ -78,8 +78,8 @@ pub enum Finish {
     Length,
 }
 
-/// One step of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One step of an answer. Its text never shows in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Piece {
     /// Text, whole characters only.
     Text(String),
@@ -110,6 +110,36 @@ pub struct LocalModel {
 #[derive(Debug)]
 pub struct Answer {
     pieces: mpsc::Receiver<Result<Piece, LocalError>>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Message").field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Request")
+            .field("messages", &self.messages.len())
+            .field("max_tokens", &self.max_tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Piece {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => write!(formatter, "Text({} bytes)", text.len()),
+            Self::End { finish, input_tokens, output_tokens } => formatter
+                .debug_struct("End")
+                .field("finish", finish)
+                .field("input_tokens", input_tokens)
+                .field("output_tokens", output_tokens)
+                .finish(),
+        }
+    }
 }
 
 impl LocalModel {

@@ -1,2 +1,7 @@
 //! `cordon`: read the command, do it, say what failed.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cordon_gateway::cli::main(std::env::args_os())
+}

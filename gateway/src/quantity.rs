@@ -58,6 +58,11 @@ impl Day {
         Self(self.0 - i64::from(days))
     }
 
+    /// Whole days from `earlier` to this day; negative where `earlier` is later.
+    pub fn since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// Days since 1970-01-01 of a date; years are counted from March, so that the leap day comes
     /// last and months have a fixed offset (the usual civil calendar arithmetic).
     fn of(year: i64, month: i64, day: i64) -> Self {

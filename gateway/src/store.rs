@@ -52,6 +52,10 @@ pub enum StoreError {
     Statement { doing: &'static str, source: sqlx::Error },
     #[error("row `{id}` of the database is not one of Cordon's: {what}")]
     Row { id: String, what: &'static str },
+    #[error("`{}` is damaged ({found}): restore it and `cordon.pepper` from one backup", path.display())]
+    Damaged { path: PathBuf, found: String },
+    #[error("`{}` was written by a newer Cordon: start that one", path.display())]
+    Newer { path: PathBuf },
     #[error("there are {KEYS_MAX} keys already: revoke those that nobody uses")]
     Full,
 }
@@ -154,6 +158,33 @@ impl Store {
             .await
             .map_err(|source| StoreError::Open { path: path.into(), source })?;
         migrate(&pool).await.map_err(|source| StoreError::Migrate { path: path.into(), source })?;
+        Ok(Self { pool })
+    }
+
+    /// Opens a database that is there to look at it: writes nothing, and refuses one that is
+    /// damaged or of another version.
+    pub async fn inspect(path: &Path) -> Result<Self, StoreError> {
+        let opened = |source| StoreError::Open { path: path.into(), source };
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.busy_timeout(BUSY_TIMEOUT))
+            .await
+            .map_err(opened)?;
+        let found: String =
+            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&pool).await.map_err(opened)?;
+        if found != "ok" {
+            return Err(StoreError::Damaged { path: path.into(), found });
+        }
+        let version: i64 = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+            .fetch_one(&pool)
+            .await
+            .map_err(opened)?;
+        let ours = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        if version > ours {
+            return Err(StoreError::Newer { path: path.into() });
+        }
         Ok(Self { pool })
     }
 

@@ -49,8 +49,10 @@ pub struct Follower {
     stream: Uuid,
     /// The last event of the last group that was read.
     cursor: Cursor,
-    /// Events up to this one were given out before; they are read again only to be checked.
-    given: u64,
+    /// The last event given out, or resumed behind.
+    given: Cursor,
+    /// Events of a group in whose middle reading was resumed.
+    pending: Vec<Record>,
     segment: Option<SegmentName>,
     /// Bytes of the segment from `base` on; those before `at` have been read.
     buffer: Vec<u8>,
@@ -104,7 +106,8 @@ impl Follower {
             folder: folder.path.clone(),
             stream: folder.stream,
             cursor: Cursor::start(folder.stream),
-            given: 0,
+            given: Cursor::start(folder.stream),
+            pending: Vec::new(),
             segment: None,
             buffer: Vec::new(),
             base: 0,
@@ -124,23 +127,23 @@ impl Follower {
         events_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Record>, FollowError> {
-        let mut records = Vec::new();
-        let mut bytes = 0;
         let limit = self.limit()?;
+        let mut records = std::mem::take(&mut self.pending);
+        let mut bytes = records.iter().map(|record| record.json.len()).sum::<usize>();
         while self.cursor.seq < limit && records.len() < events_max && bytes < bytes_max {
             let Some(group) = self.next_group(limit)? else { break };
-            let fresh = group.into_iter().filter(|record| record.position.seq > self.given);
-            for record in fresh {
-                bytes += record.json.len();
-                records.push(record);
-            }
+            bytes += group.iter().map(|record| record.json.len()).sum::<usize>();
+            records.extend(group);
+        }
+        if let Some(last) = records.last() {
+            self.given = Cursor { seq: last.position.seq, chain: last.chain };
         }
         Ok(records)
     }
 
     /// The last event given out, and the chain hash after it: where to resume.
     pub fn cursor(&self) -> Cursor {
-        self.cursor
+        self.given
     }
 
     /// The stream that is read.
@@ -194,8 +197,10 @@ impl Follower {
             if found.is_some_and(|record| record.chain != from.chain) {
                 return Err(FollowError::Forked { stream: self.stream, seq: from.seq });
             }
+            self.pending = group;
         }
-        self.given = from.seq;
+        self.pending.retain(|record| record.position.seq > from.seq);
+        self.given = *from;
         Ok(())
     }
 

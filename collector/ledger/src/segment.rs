@@ -23,6 +23,8 @@ pub(crate) const SEGMENT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub(crate) const WRITER_NAME: &str = "writer";
 /// The file holds one word.
 const WRITER_BYTES_MAX: u64 = 64;
+/// A group has far fewer events; frames with a seq beyond are no part of it.
+const EVENTS_MAX: u64 = 1 << 20;
 const SUFFIX: &str = ".segment";
 /// Digits of a segment's number in its name.
 const INDEX_DIGITS: usize = 8;
@@ -210,6 +212,34 @@ pub fn next_group<'a>(buffer: &'a [u8], offset: usize, cursor: &Cursor) -> Step<
             }
         }
     }
+}
+
+/// Whether the bytes from here on can be one group that the writer was writing when it died:
+/// nothing of a later group among them, and no commit frame unless the stream is known not to be
+/// durable so far (`behind_mark`): then pages of a whole group may have been lost.
+pub(crate) fn is_unfinished_group(
+    buffer: &[u8],
+    from: usize,
+    first_seq: u64,
+    behind_mark: bool,
+) -> bool {
+    let mut offset = from;
+    while let Some(found) = frame::find(buffer, offset, &(first_seq..first_seq + EVENTS_MAX)) {
+        let Parsed::Frame(frame) = frame::parse(buffer, found) else { return false };
+        let finished = frame.kind == FrameKind::Commit && !behind_mark;
+        if frame.group_first != first_seq || finished {
+            return false;
+        }
+        offset = found + frame.bytes.len();
+    }
+    true
+}
+
+/// Whether nothing but zeros stands from here on.
+pub(crate) fn is_zero(buffer: &[u8], from: usize) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut chunks = buffer.get(from..).unwrap_or_default().chunks(ZEROS.len());
+    chunks.all(|chunk| ZEROS.starts_with(chunk))
 }
 
 /// A group while it is read.

@@ -49,17 +49,23 @@ pub fn luhn(digits: &[u8]) -> bool {
     !digits.is_empty() && sum.is_multiple_of(10)
 }
 
-/// Whether the digits are a payment card's number: issuer, length and check digit. All zeros,
-/// and one digit repeated, are nobody's.
+/// The lengths of the numbers of the card's issuer; needs six digits.
+fn issued_lengths(digits: &[u8]) -> Option<&'static [usize]> {
+    let issuer = digits.get(..6)?.iter().fold(0, |number, digit| number * 10 + u32::from(*digit));
+    let range = ISSUERS.iter().find(|(first, last, _)| (*first..=*last).contains(&issuer));
+    range.map(|(_, _, lengths)| *lengths)
+}
+
+/// Whether the digits, which may not be all, can become a card's number.
+pub fn may_be_card(digits: &[u8]) -> bool {
+    digits.len() < 6 || issued_lengths(digits).is_some()
+}
+
+/// Whether the digits are a payment card's number: issuer, length and check digit. One digit
+/// repeated is nobody's.
 pub fn is_card(digits: &[u8]) -> bool {
-    if digits.len() < 13 || digits.iter().all(|digit| *digit == digits[0]) {
-        return false;
-    }
-    let issuer = digits[..6].iter().fold(0, |number, digit| number * 10 + u32::from(*digit));
-    let issued = |(first, last, lengths): &(u32, u32, &[usize])| {
-        (*first..=*last).contains(&issuer) && lengths.contains(&digits.len())
-    };
-    ISSUERS.iter().any(issued) && luhn(digits)
+    let issued = issued_lengths(digits).is_some_and(|lengths| lengths.contains(&digits.len()));
+    issued && luhn(digits) && digits.iter().any(|digit| *digit != digits[0])
 }
 
 /// The length of the IBANs of a country, by its two letters in upper case.

@@ -164,7 +164,7 @@ pub(super) fn look(
         return;
     }
     let alone = stands_alone(text, &word);
-    let capitals = !text[word.clone()].contains(|letter: char| letter.is_ascii_lowercase());
+    let capitals = is_capital(&text[word.clone()]);
     let whole = is_whole(text, &word);
     let graded = if alone { Confidence::High } else { Confidence::Low };
     let labels = &mut *found.labels;
@@ -227,10 +227,7 @@ pub(super) fn look_banner(
         Marking::Cui | Marking::CuiWords | Marking::Secret | Marking::Confidential => {
             begins && lined_banner(text, word, marking, found)
         }
-        Marking::Portion => {
-            found.labels.detect("secret", &segments(text, word.end).marks, Confidence::High);
-            true
-        }
+        Marking::Portion => portion(text, &word, found.labels),
         Marking::Noforn
         | Marking::ForeignSecret
         | Marking::RestrictedCapitals
@@ -243,6 +240,21 @@ pub(super) fn look_banner(
     }
 }
 
+/// A portion mark of a secret: capitals, and a dissemination mark behind the slashes. In code
+/// `(s//60)` is a division.
+fn portion(text: &str, word: &Range<usize>, labels: &mut Labels) -> bool {
+    let parts = segments(text, word.end);
+    let marked = is_capital(&text[word.clone()]) && !parts.marks.is_empty();
+    if marked {
+        labels.detect("secret", &parts.marks, Confidence::High);
+    }
+    marked
+}
+
+fn is_capital(text: &str) -> bool {
+    !text.contains(|letter: char| letter.is_ascii_lowercase())
+}
+
 /// A marking with `//` behind its first word.
 fn lined_banner(text: &str, word: Range<usize>, marking: Marking, found: &mut Found<'_>) -> bool {
     let ended = text[word.clone()].ends_with("//");
@@ -251,9 +263,13 @@ fn lined_banner(text: &str, word: Range<usize>, marking: Marking, found: &mut Fo
         return false;
     }
     let parts = segments(text, word.end);
-    let capitals = !text[word.clone()].contains(|letter: char| letter.is_ascii_lowercase());
     let is_cui = matches!(marking, Marking::Cui | Marking::CuiWords);
-    if !capitals && parts.marks.is_empty() && parts.categories.is_empty() {
+    let capitals = is_capital(&text[word.clone()]);
+    // Without a mark that is known, `SECRET // why` may be a comment; `SECRET//SI` is none.
+    let tight =
+        text[word.end..].trim_start_matches('/').starts_with(|c: char| c.is_ascii_uppercase());
+    let bare = parts.marks.is_empty() && (!is_cui || parts.categories.is_empty());
+    if bare && !(capitals && (is_cui || tight)) {
         return false;
     }
     if !is_cui {
@@ -309,7 +325,7 @@ fn begins_with_word(text: &str, word: &str) -> bool {
 fn category(item: &str) -> Option<String> {
     let word = item.split([' ', ',']).next()?;
     let lower = word.to_ascii_lowercase();
-    let capitals = !word.contains(|letter: char| letter.is_ascii_lowercase());
+    let capitals = is_capital(word);
     let named = word.starts_with(|letter: char| letter.is_ascii_alphabetic());
     ((capitals || lower.starts_with("sp-")) && named && is_category(&lower)).then_some(lower)
 }
@@ -404,7 +420,7 @@ fn itar(text: &str, word: &Range<usize>, alone: bool, statement: &mut Statement)
 }
 
 /// Says at the end of a text whether it states that it is subject to the ITAR.
-pub(super) fn statement(_text: &str, found: &mut Found<'_>) {
+pub(super) fn statement(found: &mut Found<'_>) {
     let Statement { sure, law, claim } = std::mem::take(&mut found.statement);
     let place = sure.or(law.filter(|_| claim));
     if let Some(place) = place {

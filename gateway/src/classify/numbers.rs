@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::classify::{
     Confidence, Kind,
-    checksums::{IBAN_MAX, iban_length, is_card, is_iban},
+    checksums::{IBAN_MAX, iban_length, is_card, is_iban, may_be_card},
     patterns::Hit,
 };
 
@@ -147,6 +147,9 @@ fn card(text: &str, groups: &[Group]) -> Option<(usize, Hit)> {
             break;
         }
         digits.extend(bytes[group.start..group.end].iter().map(|byte| byte - b'0'));
+        if !may_be_card(&digits) {
+            break;
+        }
         let grouping = &groups[..=count];
         if is_card(&digits) && !(fraction && count == 0) {
             if let Some(confidence) = card_confidence(text, grouping) {

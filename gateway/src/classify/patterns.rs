@@ -3,6 +3,9 @@
 //! Keywords are found all at once; an `@` or enough digits are counted on the way. Each cue names
 //! what looks closer, at that place and within a window, so that no text can make it slow.
 
+mod emails;
+mod encoded;
+
 use std::{cmp::Reverse, ops::Range};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
@@ -60,8 +63,6 @@ pub struct Patterns {
     emails: emails::Emails,
 }
 
-mod emails;
-
 // === impl Found ===
 
 impl<'a> Found<'a> {
@@ -103,7 +104,7 @@ impl Patterns {
         }
     }
 
-    /// Finds everything in one text. `prose` is text of the client's own; a word of a schema
+    /// Finds everything in one text, and in what stands encoded in it. `prose` is text of the client's own; a word of a schema
     /// that looks like a banner is none.
     pub(super) fn scan(
         &self,
@@ -112,7 +113,13 @@ impl Patterns {
         settings: &Settings,
         found: &mut Found<'_>,
     ) {
-        let text = plain.text();
+        self.scan_layer(plain.text(), prose, settings, found);
+        encoded::scan(plain.text(), found, &mut |decoded, inner| {
+            self.scan_layer(Plain::of(decoded).text(), prose, settings, inner);
+        });
+    }
+
+    fn scan_layer(&self, text: &str, prose: bool, settings: &Settings, found: &mut Found<'_>) {
         for word in self.keywords.find_overlapping_iter(text) {
             let at = word.start()..word.end();
             match self.cues[word.pattern().as_usize()] {
@@ -127,7 +134,7 @@ impl Patterns {
                 Cue::DataUrl => found.unreadable += u32::from(is_data_url(text, at.start)),
             }
         }
-        markings::statement(text, found);
+        markings::statement(found);
         let (at_signs, digits) = count(text.as_bytes());
         if at_signs {
             self.emails.signs(text, found);

@@ -10,15 +10,6 @@ use std::{borrow::Cow, ops::Range};
 const ZEROS: [u32; 12] =
     [0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xc66, 0xe50, 0x1040, 0x17e0];
 
-/// Letters of other scripts that look like a Latin one. Writing them into a marking or a name
-/// is the cheapest way around a filter.
-const LOOK_ALIKES: [(&str, &str); 4] = [
-    ("АВЕКМНОРСТХУІЅЈԚԜ", "ABEKMHOPCTXYISJQW"),
-    ("аеорсхуіѕјԁһԛԝ", "aeopcxyisjdhqw"),
-    ("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "ABEZHIKMNOPTYX"),
-    ("ονι", "ovi"),
-];
-
 /// A text and the way back to where its parts stood.
 #[derive(Clone)]
 pub(super) struct Plain<'a> {
@@ -118,12 +109,21 @@ fn digit(code: u32) -> Option<Fold> {
     Some(ascii(code - zero + u32::from(b'0')))
 }
 
+/// The Latin letter that a Greek or Cyrillic one looks like. Writing those into a marking or a
+/// name is the cheapest way around a filter.
+#[rustfmt::skip]
 fn look_alike(letter: char) -> Option<Fold> {
-    let find = |(others, latin): &(&str, &str)| {
-        let index = others.chars().position(|other| other == letter)?;
-        latin.chars().nth(index).map(Fold::Become)
+    let latin = match letter {
+        'А' | 'Α' => 'A', 'В' | 'Β' => 'B', 'С' => 'C', 'Е' | 'Ε' => 'E', 'Ԍ' => 'G',
+        'Н' | 'Η' => 'H', 'І' | 'Ι' => 'I', 'Ј' => 'J', 'К' | 'Κ' => 'K', 'М' | 'Μ' => 'M',
+        'Ν' => 'N', 'О' | 'Ο' => 'O', 'Р' | 'Ρ' => 'P', 'Ԛ' => 'Q', 'Ѕ' => 'S',
+        'Т' | 'Τ' => 'T', 'Ԝ' => 'W', 'Х' | 'Χ' => 'X', 'У' | 'Υ' => 'Y', 'Ζ' => 'Z',
+        'а' => 'a', 'с' => 'c', 'ԁ' => 'd', 'е' => 'e', 'һ' => 'h', 'і' => 'i', 'ј' => 'j',
+        'о' | 'ο' => 'o', 'р' => 'p', 'ԛ' => 'q', 'ѕ' => 's', 'ν' => 'v', 'ԝ' => 'w',
+        'х' => 'x', 'у' => 'y',
+        _ => return None,
     };
-    LOOK_ALIKES.iter().find_map(find)
+    Some(Fold::Become(latin))
 }
 
 #[cfg(test)]

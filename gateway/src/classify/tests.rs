@@ -205,6 +205,21 @@ fn what_cannot_be_read_makes_the_scan_partial() {
 }
 
 #[test]
+fn a_pasted_file_makes_the_scan_partial_and_a_long_word_does_not() {
+    use base64::Engine;
+    let bytes: Vec<u8> = (0..2000_u32).map(|n| (n * n * 31 + n / 3).to_le_bytes()[1]).collect();
+    let file = base64::prelude::BASE64_STANDARD.encode(bytes);
+    for (text, status) in [
+        (format!("here: {file}"), ScanStatus::Partial),
+        ("x".repeat(100_000), ScanStatus::Complete),
+        ("0123456789".repeat(1000), ScanStatus::Complete),
+        ("deadbeef".repeat(1000), ScanStatus::Complete),
+    ] {
+        assert_eq!(inspect(&call(&text)).status(), status, "{}", &text[..20]);
+    }
+}
+
+#[test]
 fn names_in_a_schema_are_no_banners() {
     let call = call_of(serde_json::json!({"model": "m",
         "messages": [{"role": "user", "content": "x"}],

@@ -112,7 +112,7 @@ fn seconds(count: u64) -> Span {
 /// Reads an address and says how one is written where it is none.
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
+    text.parse().map_err(|_fault| {
         serde::de::Error::custom(format!(
             "`{text}` is no address: write number and port, like `127.0.0.1:8080` or `[::1]:8080`"
         ))

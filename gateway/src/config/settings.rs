@@ -2,16 +2,17 @@
 //!
 //! Its JSON Schema (`cordon config schema`) is what unknown keys are recognised by.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
 use crate::{
     catalog::settings::{RouteSettings, UpstreamSettings},
+    classify,
     config::listeners,
     identity::organisation::Organisation,
-    local,
-    quantity::{Size, Span},
+    local, policy, providers,
+    quantity::Size,
 };
 
 /// Cordon's configuration.
@@ -27,7 +28,7 @@ pub struct Settings {
     pub organisation: Organisation,
     /// Which rules hold.
     #[serde(default)]
-    pub policy: Policy,
+    pub policy: policy::Settings,
     /// Where calls can go, by name.
     #[serde(default)]
     pub upstreams: BTreeMap<String, UpstreamSettings>,
@@ -43,36 +44,15 @@ pub struct Settings {
     /// Keys.
     #[serde(default)]
     pub identity: Identity,
-    /// What inspection takes for granted.
+    /// How calls are inspected.
     #[serde(default)]
-    pub classify: Classify,
+    pub classify: classify::Settings,
+    /// Limits of connections to upstreams and of their answers.
+    #[serde(default)]
+    pub providers: providers::Settings,
     /// The second process, which makes tables of the ledger.
     #[serde(default)]
     pub collector: Collector,
-}
-
-/// Which rules hold, and how long a decision may take.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
-#[serde(default)]
-pub struct Policy {
-    /// The bundle; the built-in one where none is said.
-    pub bundle: Option<PathBuf>,
-    /// How strict: `default`, `eu-sovereign`, `us-defense`, `health`.
-    pub profile: String,
-    /// Which law: `org`, `gdpr`, `us-ear`, `itar`, `markings`.
-    pub packs: Vec<String>,
-    /// The name of this environment, a fact for the policy.
-    pub environment: String,
-    /// How long a decision may take, waiting included; then the call is refused.
-    pub deadline: Span,
-    /// Threads that decide.
-    pub threads: usize,
-    /// Decisions that may wait; more are refused at once.
-    pub queue_max: usize,
-    /// Decisions remembered at once.
-    pub memo_entries_max: usize,
-    /// Memory for them.
-    pub memo_bytes_max: Size,
 }
 
 /// The record of every call.
@@ -109,53 +89,16 @@ pub struct Identity {
     pub demonstration_key: bool,
 }
 
-/// What inspection takes for granted.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
-#[serde(default)]
-pub struct Classify {
-    /// The class of a call where nothing says another.
-    pub class: Class,
-}
-
-/// The classes a call may have by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Class {
-    Public,
-    Internal,
-    Confidential,
-    Restricted,
-}
-
 /// The second process.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Collector {
     /// Starts it beside the gateway.
     pub start: bool,
-    /// Its program; `cordon-collector` beside our own where none is said.
-    pub program: Option<PathBuf>,
 }
 
 fn data() -> PathBuf {
     PathBuf::from("data")
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            bundle: None,
-            profile: "default".to_owned(),
-            packs: vec!["org".to_owned()],
-            environment: "prod".to_owned(),
-            // A decision takes half a millisecond; this is for a crowd at the quarter hour.
-            deadline: Span(Duration::from_millis(500)),
-            threads: 2,
-            queue_max: 1_024,
-            memo_entries_max: 10_000,
-            memo_bytes_max: Size(64 << 20),
-        }
-    }
 }
 
 impl Default for Ledger {
@@ -174,28 +117,8 @@ impl Default for Identity {
     }
 }
 
-impl Default for Classify {
-    fn default() -> Self {
-        Self { class: Class::Internal }
-    }
-}
-
 impl Default for Collector {
     fn default() -> Self {
-        Self { start: true, program: None }
-    }
-}
-
-// === impl Class ===
-
-impl Class {
-    /// The contract's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Public => "PUBLIC",
-            Self::Internal => "INTERNAL",
-            Self::Confidential => "CONFIDENTIAL",
-            Self::Restricted => "RESTRICTED",
-        }
+        Self { start: true }
     }
 }

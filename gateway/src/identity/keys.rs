@@ -97,13 +97,26 @@ impl Pepper {
             (None, Some(_)) => return Err(KeyError::PepperMissing { path: path.into() }),
         };
         let pepper = Self::new(&bytes);
-        let ours = hex::encode(pepper.hash("the pepper of this database"));
-        match check {
-            None => store.set_setting(PEPPER_CHECK, &ours).await?,
-            Some(check) if check == ours => {}
-            Some(_) => return Err(KeyError::PepperDiffers { path: path.into() }),
+        if check.is_none() {
+            store.set_setting(PEPPER_CHECK, &pepper.mark()).await?;
         }
+        Self::verify(path, store).await?;
         Ok(pepper)
+    }
+
+    /// Whether the pepper belongs to the database; makes and changes nothing.
+    pub async fn verify(path: &Path, store: &Store) -> Result<(), KeyError> {
+        let Some(check) = store.setting(PEPPER_CHECK).await? else { return Ok(()) };
+        let bytes = read(path)?.ok_or_else(|| KeyError::PepperMissing { path: path.into() })?;
+        if Self::new(&bytes).mark() == check {
+            return Ok(());
+        }
+        Err(KeyError::PepperDiffers { path: path.into() })
+    }
+
+    /// What tells this pepper from others, and nothing else about it.
+    fn mark(&self) -> String {
+        hex::encode(self.hash("the pepper of this database"))
     }
 
     fn new(bytes: &[u8; 32]) -> Self {

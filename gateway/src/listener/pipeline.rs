@@ -32,4 +32,8 @@ impl Calls for Pipeline {
     fn turn_away(&self, why: TurnedAway, id: CallId) -> Reply {
         Self::turn_away(self, why, id)
     }
+
+    fn interrupting(&self) {
+        Self::interrupting(self);
+    }
 }

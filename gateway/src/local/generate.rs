@@ -52,7 +52,11 @@ impl Generation {
         let recent = self.output.len().saturating_sub(REPETITION_WINDOW);
         for token in &self.output[recent..] {
             let score = &mut scores[*token as usize];
-            *score = if *score > 0.0 { *score / REPETITION_PENALTY } else { *score * REPETITION_PENALTY };
+            *score = if *score > 0.0 {
+                *score / REPETITION_PENALTY
+            } else {
+                *score * REPETITION_PENALTY
+            };
         }
         let token = self.sample(&scores);
         if stop_tokens.contains(&token) {

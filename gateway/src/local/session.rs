@@ -111,11 +111,7 @@ fn name(prefix: &str, index: usize) -> String {
 fn environment(runtime: &Path) -> Result<&'static Environment, LocalError> {
     let made = RUNTIME.get_or_init(|| {
         let builder = ort::init_from(runtime).map_err(|fault| fault.to_string())?;
-        builder
-            .with_name("cordon")
-            .with_telemetry(false)
-            .build()
-            .map_err(|fault| fault.to_string())
+        builder.with_name("cordon").with_telemetry(false).build().map_err(|fault| fault.to_string())
     });
     made.as_ref().map_err(|fault| LocalError::Unavailable {
         reason: format!("ONNX Runtime `{}`: {fault}", runtime.display()),

@@ -88,6 +88,7 @@ impl Opening {
             side: None,
             http_status: Some(attempt.status()),
             usage: told.usage,
+            request_bytes: attempt.traffic().request_bytes,
             response_bytes: body.len() as u64,
         });
         entry.delivered(body.len(), 0);
@@ -100,7 +101,7 @@ impl Opening {
         entry: &mut Entry,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        if !attempt.event_stream() {
+        if !attempt.is_event_stream() {
             return Err(Failure::new(Side::Upstream, Cause::Protocol, attempt.traffic()));
         }
         let (until, name) = self.until(started + self.deadlines.first_token, Deadline::FirstToken);

@@ -135,12 +135,14 @@ pub(crate) struct Relay {
     state: StreamState,
     entry: Option<Entry>,
     _running: Running,
+    /// The drain has cut the stream: one error event, then the end.
+    cut: bool,
     bytes: u64,
 }
 
 impl Relay {
     pub(crate) fn new(state: StreamState, entry: Entry, running: Running) -> Self {
-        Self { state, entry: Some(entry), _running: running, bytes: 0 }
+        Self { state, entry: Some(entry), _running: running, cut: false, bytes: 0 }
     }
 
     /// Reads from the upstream until something can be written or the stream is over.
@@ -194,6 +196,22 @@ impl Relay {
         Some(event)
     }
 
+    /// Ends a stream that the drain cut: one error event that says so.
+    async fn cut_off(&mut self) -> Option<Bytes> {
+        let mut entry = self.entry.take()?;
+        let call_id = entry.call_id();
+        let event = error_event(&Refusal::Draining, &call_id.to_string());
+        entry.delivered(event.len(), 1);
+        if let Err(fault) = entry.close(Outcome::Interrupted, 200, Some("drained")).await {
+            tracing::error!(call.id = %call_id, "the outcome is not recorded: {fault}");
+        }
+        Some(event)
+    }
+
+    fn sent(&self) -> u64 {
+        self.state.attempt.as_ref().map_or(0, |attempt| attempt.traffic().request_bytes)
+    }
+
     fn attempt_ended(&self, entry: &mut Entry, failure: Option<&Failure>) {
         let failed = failure.map(AttemptEnd::failed);
         entry.attempt_ended(AttemptEnd {
@@ -201,6 +219,7 @@ impl Relay {
             side: failed.and_then(|end| end.side),
             http_status: Some(200),
             usage: self.state.usage,
+            request_bytes: self.sent(),
             response_bytes: self.bytes,
         });
     }
@@ -209,6 +228,9 @@ impl Relay {
 #[async_trait::async_trait]
 impl ReplyStream for Relay {
     async fn next(&mut self) -> Option<Bytes> {
+        if self.cut {
+            return self.cut_off().await;
+        }
         loop {
             if let Some(piece) = self.state.queue.pop_front() {
                 self.state.queued_bytes -= piece.len();
@@ -232,6 +254,7 @@ impl ReplyStream for Relay {
     }
 
     fn interrupt(&mut self) {
+        self.cut = true;
         if let Some(entry) = &mut self.entry {
             entry.interrupt();
         }

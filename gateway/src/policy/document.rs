@@ -15,9 +15,9 @@ use crate::{
     identity::attributes::{CallerFacts, Country, Known},
     policy::{
         facts::{CategoryFacts, ContextFacts, DataFacts, Facts, RequestFacts},
-        quarter::Day,
         steps::{StepError, Steps},
     },
+    quantity::Day,
 };
 
 /// The schema these documents name.

@@ -19,7 +19,7 @@ use std::{
 use opa_wasm::{DefaultContext, Policy as Instantiated, Runtime};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use wasmtime::{Config, Module, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Config, Module, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 
 use crate::policy::bundle::Bundle;
 
@@ -120,8 +120,15 @@ struct Compiled {
 }
 
 struct Instance {
-    store: Store<StoreLimits>,
+    store: Store<Bounds>,
     policy: Instantiated<DefaultContext>,
+}
+
+/// What one instance may use.
+struct Bounds {
+    memory: StoreLimits,
+    /// When the evaluation that runs is interrupted.
+    until: Instant,
 }
 
 /// Advances the epoch that interrupts runaway evaluations, only while one runs.
@@ -220,11 +227,12 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// The first builtin named in the module whose answers change. Names stand in its data as JSON.
+/// The first builtin named in the module whose answers change. Names stand in its data as C
+/// strings.
 fn impure(wasm: &[u8]) -> Option<&'static str> {
     IMPURE_BUILTINS.into_iter().find(|name| {
-        let quoted = format!("\"{name}\"");
-        wasm.windows(quoted.len()).any(|window| window == quoted.as_bytes())
+        let stored = format!("\0{name}\0");
+        wasm.windows(stored.len()).any(|window| window == stored.as_bytes())
     })
 }
 
@@ -264,10 +272,16 @@ impl Compiled {
 
 impl Instance {
     async fn new(compiled: &Compiled) -> Result<Self, EngineError> {
-        let limits = StoreLimitsBuilder::new().memory_size(MEMORY_BYTES_MAX).build();
-        let mut store = Store::new(&compiled.engine, limits);
-        store.limiter(|limits| limits);
-        store.set_epoch_deadline(ticks(INSTANCE_TIME_MAX));
+        let memory = StoreLimitsBuilder::new().memory_size(MEMORY_BYTES_MAX).build();
+        let bounds = Bounds { memory, until: Instant::now() + INSTANCE_TIME_MAX };
+        let mut store = Store::new(&compiled.engine, bounds);
+        store.limiter(|bounds| &mut bounds.memory);
+        // Ticks only say when to look at the clock: a busy machine ticks late, never early.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| match Instant::now() < store.data().until {
+            true => Ok(UpdateDeadline::Continue(1)),
+            false => Ok(UpdateDeadline::Interrupt),
+        });
         let failed = |fault: anyhow::Error| EngineError::Start(fault.to_string());
         let runtime = Runtime::new(&mut store, &compiled.module).await.map_err(failed)?;
         let policy = runtime.with_data(&mut store, &compiled.data).await.map_err(failed)?;
@@ -276,7 +290,7 @@ impl Instance {
 
     /// One evaluation; on any error the instance must not be used again.
     async fn evaluate(&mut self, job: &Job) -> Result<Value, EngineFault> {
-        self.store.set_epoch_deadline(ticks(job.until.saturating_duration_since(Instant::now())));
+        self.store.data_mut().until = job.until;
         let path = job.entrypoint.path();
         let results: Result<Vec<Value>, _> =
             self.policy.evaluate(&mut self.store, path, &job.input).await;
@@ -302,10 +316,6 @@ impl Instance {
             | Value::Object(_) => Err(EngineFault::Failed),
         }
     }
-}
-
-fn ticks(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX / 2) + 1
 }
 
 // === impl Worker ===
@@ -393,10 +403,10 @@ impl Ticker {
         while !self.ended.load(Ordering::Acquire) {
             if self.running.load(Ordering::Acquire) == 0 {
                 std::thread::park();
-            } else {
-                std::thread::sleep(TICK);
-                engine.increment_epoch();
+                continue;
             }
+            std::thread::sleep(TICK);
+            engine.increment_epoch();
         }
     }
 

@@ -272,3 +272,6 @@ impl Hash for Candidates {
         self.hash.hash(state);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 
 pub mod cases;
 
-use std::{fmt::Write as _, path::Path, sync::Arc};
+use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::policy::{
     Effect, HostCode, PolicyError, Settings,
     about::{About, Listed},
     activate,
+    bundle::Bundle,
     document::{self, DocumentError},
     engine::Limits,
     judge::Bench,
@@ -49,6 +50,12 @@ pub struct Replayed {
     bench: Arc<Bench>,
 }
 
+/// A bundle's engine and checks by themselves: what tests and tools ask about documents.
+#[derive(Debug)]
+pub struct Evaluator {
+    bench: Arc<Bench>,
+}
+
 /// Why policy gave no decision that may be shown. Exit code 1: the host would refuse the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the policy gave no usable decision: {code}", code = .0.name())]
@@ -74,29 +81,17 @@ pub fn read_facts(path: &Path) -> Result<Value, ReplayError> {
     serde_json::from_slice(&bytes).map_err(|source| ReplayError::Json { path: name(), source })
 }
 
-/// Decides one facts document with the configured bundle. The digest is computed where there is
-/// none, and checked where there is one; numbers are stepped.
+/// Decides one facts document with the configured bundle.
 pub async fn eval(
     settings: &Settings,
     facts: Value,
 ) -> Result<Result<Replayed, Unanswered>, ReplayError> {
-    let bench = bench(settings).await?;
-    let facts = document::adopt(facts, &bench.about.steps)?;
-    let answered = match bench.ask(&facts, &Unobserved).await {
-        Ok(answered) => answered,
-        Err(code) => return Ok(Err(Unanswered(code))),
-    };
-    let effect = answered.decision.effect;
-    let refusal = match effect {
-        Effect::Allow | Effect::LocalOnly => answered.decision.duties().err(),
-        Effect::NeedsApproval | Effect::Deny => None,
-    };
-    Ok(Ok(Replayed { effect, decision: answered.document, refusal, bench }))
+    Ok(configured(settings).await?.replay(facts).await?)
 }
 
 /// What the configured bundle holds.
 pub async fn rules(settings: &Settings) -> Result<Contents, ReplayError> {
-    Ok(Contents { bench: bench(settings).await? })
+    Ok(Contents { bench: configured(settings).await?.bench })
 }
 
 /// Runs every case file of `folder` with the configured bundle.
@@ -105,10 +100,49 @@ pub async fn cases(settings: &Settings, folder: &Path) -> Result<cases::Report, 
     Ok(cases::run(&read(settings).map_err(PolicyError::from)?, &cases).await?)
 }
 
-async fn bench(settings: &Settings) -> Result<Arc<Bench>, ReplayError> {
-    let bundle = read(settings).map_err(PolicyError::from)?;
-    let limits = Limits { threads: 1, queue_max: 1, deadline: settings.deadline.0 };
-    Ok(Arc::new(activate(bundle, limits).await?))
+async fn configured(settings: &Settings) -> Result<Evaluator, PolicyError> {
+    Evaluator::new(read(settings)?, settings.deadline.0).await
+}
+
+// === impl Evaluator ===
+
+impl Evaluator {
+    /// Compiles and tests a bundle. A tool may wait longer than a call: `deadline` is per question.
+    pub async fn new(bundle: Bundle, deadline: Duration) -> Result<Self, PolicyError> {
+        let limits = Limits { threads: 1, queue_max: 1, deadline };
+        Ok(Self { bench: Arc::new(activate(bundle, limits).await?) })
+    }
+
+    /// What the bundle says about itself.
+    pub fn about(&self) -> &About {
+        &self.bench.about
+    }
+
+    /// Decides a facts document. The digest is computed where there is none, and checked where
+    /// there is one; numbers are stepped.
+    pub async fn replay(
+        &self,
+        facts: Value,
+    ) -> Result<Result<Replayed, Unanswered>, DocumentError> {
+        let facts = document::adopt(facts, &self.bench.about.steps)?;
+        let answered = match self.bench.ask(&facts, &Unobserved).await {
+            Ok(answered) => answered,
+            Err(code) => return Ok(Err(Unanswered(code))),
+        };
+        let effect = answered.decision.effect;
+        let refusal = match effect {
+            Effect::Allow | Effect::LocalOnly => answered.decision.duties().err(),
+            Effect::NeedsApproval | Effect::Deny => None,
+        };
+        let bench = Arc::clone(&self.bench);
+        Ok(Ok(Replayed { effect, decision: answered.document, refusal, bench }))
+    }
+
+    /// The checked decision on a sealed facts document, sets in order. Numbers are taken as they
+    /// are: `document::adopt` steps them.
+    pub async fn ask(&self, facts: &Value) -> Result<Value, HostCode> {
+        self.bench.ask(facts, &Unobserved).await.map(|answered| answered.document)
+    }
 }
 
 // === impl Replayed ===

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What OpenAI documents for requests that do not say.
-const TEMPERATURE: f64 = 1.0;
+const TEMPERATURE: f64 = 0.0;
 const TOP_P: f64 = 1.0;
 
 /// The largest answer of a local model that is held whole; its window is far smaller.

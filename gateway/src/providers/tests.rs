@@ -88,7 +88,7 @@ fn facts() -> CandidateFacts {
 
 fn clearance(address: Address, body: impl Into<Bytes>, stream: bool) -> Clearance {
     Clearance {
-        call_id: CallId::generate(),
+        call_id: CallId::new(),
         attempt: 1,
         upstream: Arc::new(Upstream {
             id: UpstreamId::new("upstream", "model"),

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
 };
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) mode: Mode,
     pub(crate) metrics: Arc<Metrics>,
     salt: [u8; 32],
+    /// The drain's deadline has passed: calls that are dropped now were cut by us.
+    interrupting: AtomicBool,
     refused: [AtomicU64; 4],
 }
 
@@ -66,7 +68,8 @@ impl Recorder {
     /// the ledger, so that a hash proves nothing to who does not hold it.
     pub fn new(ledger: Ledger, mode: Mode, metrics: Arc<Metrics>, salt: [u8; 32]) -> Self {
         let refused = std::array::from_fn(|_| AtomicU64::new(0));
-        Self(Arc::new(Shared { ledger, mode, metrics, salt, refused }))
+        let interrupting = AtomicBool::new(false);
+        Self(Arc::new(Shared { ledger, mode, metrics, salt, interrupting, refused }))
     }
 
     /// The call begins: from here on it leaves exactly one outcome.
@@ -75,6 +78,11 @@ impl Recorder {
         let place = self.0.ledger.begin(call_id.uuid(), &tenant)?;
         let notes = Notes::new(Arc::clone(caller), tenant, SystemTime::now(), Instant::now());
         Ok(Entry::new(Arc::clone(&self.0), place, call_id, notes))
+    }
+
+    /// From now on a call that is dropped was interrupted by us, not cancelled by its client.
+    pub fn interrupting(&self) {
+        self.0.interrupting.store(true, Ordering::Release);
     }
 
     /// The metrics that this recorder feeds.
@@ -149,6 +157,7 @@ impl Recorder {
             attempts += 1;
             self.0.ledger.append(draft(Kind::Attempt, unknown_attempt(intent, &now)))?;
         }
+        attempts += u64::from(call.attempts);
         outcome.number("attempts", attempts).text("error_type", "process_died");
         if let Some(intent) = call.intents_without_attempt.last() {
             copy_texts(&mut outcome, intent, &["key_id", "legal_basis", "mechanism"]);
@@ -178,6 +187,10 @@ impl Recorder {
 }
 
 impl Shared {
+    pub(crate) fn is_interrupting(&self) -> bool {
+        self.interrupting.load(Ordering::Acquire)
+    }
+
     /// The keyed hash of a body: HMAC-SHA256 under the salt, lower hex.
     pub(crate) fn body_hash(&self, bytes: &[u8]) -> String {
         let mut mac =

@@ -104,6 +104,15 @@ impl Document {
         unescaped(&self.body, &self.strings[index])
     }
 
+    /// Whether a string is `text`; cheaper than reading it first.
+    fn is(&self, index: usize, text: &str) -> bool {
+        let string = &self.strings[index];
+        match &string.text {
+            Some(unescaped) => **unescaped == *text,
+            None => self.body[string.span.start + 1..string.span.end - 1] == *text.as_bytes(),
+        }
+    }
+
     /// Where a string stands in the body, quotes included.
     pub fn string_span(&self, index: usize) -> Range<usize> {
         self.strings[index].span.clone()
@@ -190,7 +199,7 @@ impl<'a> Value<'a> {
 
     /// The member named `key`; the last one where the document may hold two.
     pub fn get(self, key: &str) -> Option<Value<'a>> {
-        let named = |index: &usize| self.document.string(*index) == key;
+        let named = |index: &usize| self.document.is(*index, key);
         self.members().filter(|(index, _)| named(index)).last().map(|(_, value)| value)
     }
 

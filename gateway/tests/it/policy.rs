@@ -1,18 +1,37 @@
 //! The committed bundle and cases, through the gateway's engine and through a second one.
 
-use std::path::{Path, PathBuf};
+mod declarations;
+mod engines;
+mod faults;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use cordon_gateway::policy::{
     Effect, Settings,
-    replay::{self, cases},
+    bundle::Bundle,
+    replay::{self, Evaluator, cases},
 };
 
-pub(crate) fn policies() -> PathBuf {
+/// No case shall fail because the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn policies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies")
 }
 
-pub(crate) fn runtime() -> tokio::runtime::Runtime {
+fn all_cases() -> Vec<cases::Case> {
+    cases::read(&policies().join("cases")).expect("case files")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().expect("a runtime")
+}
+
+async fn evaluator(bundle: Bundle) -> Evaluator {
+    Evaluator::new(bundle, PATIENCE).await.expect("a bundle that works")
 }
 
 #[test]
@@ -21,13 +40,44 @@ fn every_case_comes_out_as_it_must() {
     let report = runtime().block_on(replay::cases(&Settings::default(), &folder)).expect("run");
     assert!(report.run > 0);
     assert!(report.faults.is_empty(), "{}", report.text());
+    assert_eq!(report.exit_code(), 0);
 }
 
 #[test]
 fn a_facts_document_is_decided_by_hand() {
-    let case = cases::read(&policies().join("cases")).expect("cases").remove(0);
-    let replayed = runtime().block_on(replay::eval(&Settings::default(), case.facts));
+    let facts = all_cases().remove(0).facts;
+    let settings =
+        Settings { deadline: cordon_gateway::quantity::Span(PATIENCE), ..Settings::default() };
+    let replayed = runtime().block_on(replay::eval(&settings, facts));
     let replayed = replayed.expect("usable facts").expect("a decision");
     assert_eq!((replayed.effect(), replayed.exit_code()), (Effect::Allow, 0));
+    assert_eq!(replayed.refusal(), None);
     assert!(replayed.text().contains("is allowed (rank 1)"), "{}", replayed.text());
+}
+
+#[test]
+fn a_wrong_digest_and_an_unknown_schema_are_no_facts() {
+    for (name, value, said) in [
+        ("digest", "sha256:00", "leave it out or correct it"),
+        ("schema", "cordon.facts/2", "only `cordon.facts/1` is understood"),
+    ] {
+        let mut facts = all_cases().remove(0).facts;
+        facts[name] = value.into();
+        let refused = runtime().block_on(replay::eval(&Settings::default(), facts));
+        let refused = refused.expect_err("unusable").to_string();
+        assert!(refused.contains(said), "{refused}");
+    }
+}
+
+#[test]
+fn a_bundle_tells_its_rules() {
+    let contents = runtime().block_on(replay::rules(&Settings::default())).expect("a bundle");
+    let rules = contents.json();
+    let rules = rules["rules"].as_array().expect("rules");
+    for rule in rules {
+        for part in ["id", "title", "citation"] {
+            assert!(!rule[part].as_str().unwrap_or_default().is_empty(), "{rule} lacks {part}");
+        }
+    }
+    assert!(contents.text().lines().count() > rules.len());
 }

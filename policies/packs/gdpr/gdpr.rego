@@ -19,15 +19,17 @@ applies if {
 }
 
 outside if {
-	count(input.data.subjects.regions) > 0
+	count(regions) > 0
 	not some_region_inside
 	known_outside(input.caller.org.hq)
 }
 
 some_region_inside if {
-	some region in input.data.subjects.regions
+	some region in regions
 	not known_outside(region)
 }
+
+regions := facts.listed(input.data, ["subjects", "regions"])
 
 known_outside(country) if {
 	"eea" in tables.fresh

@@ -127,7 +127,10 @@ impl Writing {
     /// Writes a group and syncs it; only then is anything durable.
     fn commit(&mut self, jobs: Vec<Job>) -> Result<(), Failure> {
         let group = self.prepare(jobs)?;
-        if let Err(failure) = self.write(&group) {
+        // Nothing is new when all of it was decisions that are held, and so durable, already.
+        if !group.kinds.is_empty()
+            && let Err(failure) = self.write(&group)
+        {
             return Err(group.fail(failure));
         }
         self.cursor = group.cursor;
@@ -188,6 +191,9 @@ impl Writing {
         }
         for job in jobs {
             self.place(&mut group, job);
+        }
+        if group.kinds.is_empty() {
+            return Ok(group);
         }
         let last = Place {
             seq: group.cursor.seq,

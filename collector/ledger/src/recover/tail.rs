@@ -8,13 +8,13 @@ use super::{OpenError, Witnesses, io_error};
 use crate::{
     disk::Storage,
     event::Kind,
-    frame::{self, FrameKind, Parsed},
+    frame::{self, Parsed},
     mark::Found,
     segment::{self, Break, Cursor, Flaw, SegmentName, Step},
 };
 
-/// A group has far fewer events; frames with a seq beyond are no part of the last group.
-const GROUP_EVENTS_MAX: u64 = 1 << 20;
+const MARK: &str = "its durable mark";
+const HEAD: &str = "its last signed head";
 
 /// The intact end of a stream.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Check<'_> {
                     (scan.end, scan.cursor) = (group.end, group.cursor);
                 }
                 Step::Broken(broken) => scan.broken = Some(broken),
-                Step::End if !is_zero(buffer, scan.end) => {
+                Step::End if !segment::is_zero(buffer, scan.end) => {
                     let (offset, seq) = (scan.end, scan.cursor.seq + 1);
                     scan.broken = Some(Break { offset, seq, flaw: Flaw::NoCommit });
                 }
@@ -181,19 +181,10 @@ impl Check<'_> {
             return Err(refusal());
         }
         let first = scan.cursor.seq + 1;
-        let mut offset = scan.end;
-        while let Some(found) = frame::find(buffer, offset, &(first..first + GROUP_EVENTS_MAX)) {
-            let Parsed::Frame(frame) = frame::parse(buffer, found) else {
-                return Err(refusal());
-            };
-            // With its commit frame there, only the mark can tell that the group was not durable.
-            let finished = frame.kind == FrameKind::Commit;
-            if frame.group_first != first
-                || (finished && !matches!(self.witnesses.mark, Found::Mark(_)))
-            {
-                return Err(refusal());
-            }
-            offset = found + frame.bytes.len();
+        // With its commit frame there, only the mark can tell that the group was not durable.
+        let marked = matches!(self.witnesses.mark, Found::Mark(_));
+        if !segment::is_unfinished_group(buffer, scan.end, first, marked) {
+            return Err(refusal());
         }
         let nonzero = buffer.iter().rposition(|byte| *byte != 0).map_or(scan.end, |at| at + 1);
         Ok(Some(format!(
@@ -227,11 +218,4 @@ impl Check<'_> {
         let (segment, flaw) = (name.path(self.folder), flaw.to_string());
         OpenError::Damaged { segment, offset, seq, flaw }
     }
-}
-
-const MARK: &str = "its durable mark";
-const HEAD: &str = "its last signed head";
-
-fn is_zero(buffer: &[u8], from: usize) -> bool {
-    buffer.get(from..).unwrap_or_default().iter().all(|byte| *byte == 0)
 }

@@ -26,6 +26,8 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 /// One question and its right answer.
 #[derive(Debug, Clone)]
 pub struct Case {
+    /// The file it stands in.
+    pub file: String,
     /// File, number and name, for people.
     pub name: String,
     /// The facts document, numbers as written, without a digest.
@@ -91,15 +93,21 @@ pub fn read(folder: &Path) -> Result<Vec<Case>, ReplayError> {
     names.sort_unstable();
     let base: Base = file(&folder.join(BASE))?;
     let mut cases = Vec::new();
-    for name in names {
-        let path = folder.join(&name);
+    for file_name in names {
+        let path = folder.join(&file_name);
         let read: File = file(&path)?;
-        let title = format!("{name} case {} ({})", read.case, read.name);
+        let title = format!("{file_name} case {} ({})", read.case, read.name);
         for input in read.inputs {
             let wrong = |what| ReplayError::Case { path: path.display().to_string(), what };
             let name = format!("{title}: {}", input.name);
             let facts = facts(&base, &input).map_err(wrong)?;
-            cases.push(Case { name, facts, data: input.data, expect: input.expect });
+            cases.push(Case {
+                file: file_name.clone(),
+                name,
+                facts,
+                data: input.data,
+                expect: input.expect,
+            });
         }
     }
     Ok(cases)

@@ -9,6 +9,10 @@ use crate::wire::{
 /// a hundred thousand keys costs no square.
 const PAIRS_MAX: usize = 12;
 
+/// Bytes that are looked at together for the end of a plain stretch of text; compilers turn
+/// that into one comparison.
+const STRIDE: usize = 16;
+
 /// Where the scan stands, and what it has read.
 struct Scan<'a> {
     body: &'a [u8],
@@ -45,6 +49,15 @@ pub(super) fn scan(
         return Err(scan.fault("nothing may follow the value"));
     }
     Ok((scan.nodes, scan.strings))
+}
+
+/// How many bytes from the start are neither a quote, a backslash nor a control character.
+fn plain_length(bytes: &[u8]) -> usize {
+    let stops = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    let plain = |stride: &[u8]| !stride.iter().fold(false, |stop, byte| stop | stops(byte));
+    let strides = bytes.chunks_exact(STRIDE).take_while(|stride| plain(stride)).count();
+    let rest = &bytes[strides * STRIDE..];
+    strides * STRIDE + rest.iter().position(stops).unwrap_or(rest.len())
 }
 
 // === impl Scan ===
@@ -230,13 +243,11 @@ impl Scan<'_> {
         let mut text: Option<String> = None;
         let mut plain_from = self.at;
         loop {
-            let rest = &self.body[self.at..];
-            let Some(stop) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
-            else {
-                return Err(self.fault("the string that holds this byte never ends"));
+            self.at += plain_length(&self.body[self.at..]);
+            let Some(stop) = self.peek() else {
+                return Err(self.fault("the text that should go on here never ends"));
             };
-            self.at += stop;
-            match self.body[self.at] {
+            match stop {
                 b'\\' => {
                     let text = text.get_or_insert_default();
                     text.push_str(self.plain(plain_from));

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    classify::{Redaction, Settings, declared::Declared},
+    identity::attributes::DataAttributes,
+    policy::{Decided, Effect, quarter::Quarter, sample},
+};
+
+const CARD: &str = "4111 1111 1111 1111";
+
+struct Asked {
+    call: Call,
+    findings: Findings,
+    classifier: Classifier,
+}
+
+fn asked(body: &str) -> Asked {
+    let call = openai_chat::parse(Bytes::copy_from_slice(body.as_bytes())).expect("a call");
+    let classifier = Classifier::new(&Settings::default());
+    let declared = Declared::read(&http::HeaderMap::new()).expect("nothing declared");
+    let findings = classifier.inspect(&call, &declared, &DataAttributes::default(), &[]);
+    Asked { call, findings, classifier }
+}
+
+fn permit(duties: Duties) -> Permit {
+    let decided = Decided {
+        digest: "sha256:00".to_owned(),
+        revision: "test".to_owned(),
+        event: Vec::new().into(),
+        effect: Effect::Allow,
+        warnings: Vec::new(),
+        refused_by: Vec::new(),
+        request_rules: Vec::new(),
+        excluded: Vec::new(),
+        missing: Vec::new(),
+        notify: Vec::new(),
+    };
+    let target = Permitted {
+        upstream: sample::upstream("there", sample::candidate()),
+        rank: 1,
+        basis: Vec::new(),
+        mechanism: None,
+    };
+    Permit {
+        decided: Arc::new(decided),
+        targets: vec![target],
+        duties: Arc::new(duties),
+        as_of: Quarter::of(sample::now()),
+        made_at: sample::now(),
+    }
+}
+
+fn redacting(category: &str, how: Redaction) -> Duties {
+    Duties { redact: vec![(category.to_owned(), how)], rescan: true, ..Duties::none() }
+}
+
+fn made(asked: &Asked, duties: Duties) -> Result<Outbound, Denial> {
+    let permit = permit(duties);
+    let content = Content { call: &asked.call, findings: &asked.findings };
+    outbound(&permit, &permit.targets()[0], &content, &asked.classifier)
+}
+
+fn text(outbound: &Outbound) -> &str {
+    std::str::from_utf8(&outbound.bytes).expect("UTF-8")
+}
+
+#[test]
+fn only_the_model_is_replaced_where_nothing_else_is_asked() {
+    let body = r#"{"model":"assistant", "odd" : 1.0,"messages":[{"role":"user","content":"hi"}]}"#;
+    let outbound = made(&asked(body), Duties::none()).expect("bytes");
+    assert_eq!(text(&outbound), body.replace("assistant", "model"));
+    assert_eq!(outbound.digest[..], Sha256::digest(&outbound.bytes)[..]);
+    assert_eq!(outbound.redacted, 0);
+}
+
+#[test]
+fn usage_is_asked_for_and_tokens_are_limited() {
+    let body = r#"{"model":"a","stream":true,"max_tokens":9000,"messages":[{"role":"user","content":"hi"}]}"#;
+    let duties = Duties { max_tokens: Some(100), ..Duties::none() };
+    let sent: serde_json::Value =
+        serde_json::from_str(text(&made(&asked(body), duties).expect("bytes"))).expect("JSON");
+    assert_eq!(sent["stream_options"]["include_usage"], true);
+    assert_eq!(sent["max_tokens"], 100);
+}
+
+#[test]
+fn what_must_go_is_gone_and_counted() {
+    let body = format!(
+        r#"{{"model":"a","messages":[{{"role":"user","content":"pay with {CARD} or {CARD}"}}]}}"#
+    );
+    let asked = asked(&body);
+    for (how, left) in [(Redaction::Tokenize, "[CARD_1]"), (Redaction::Drop, "pay with  or ")] {
+        let outbound = made(&asked, redacting("pci.pan", how)).expect("bytes");
+        assert!(!text(&outbound).contains(CARD));
+        assert!(text(&outbound).contains(left), "{}", text(&outbound));
+        assert_eq!(outbound.redacted, 2);
+        assert!(!format!("{outbound:?}").contains("pay"), "{outbound:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_out_refuses_the_call() {
+    // In a place that selects behaviour nothing may be replaced.
+    let body = format!(
+        r#"{{"model":"a","user":"{CARD}","{CARD}":1,"messages":[{{"role":"user","content":"hi"}}]}}"#
+    );
+    let refused = made(&asked(&body), redacting("pci.pan", Redaction::Mask)).expect_err("refused");
+    assert_eq!(refused.host, Some(HostCode::RedactionIncomplete));
+    assert!(refused.decided.is_some());
+    assert!(!format!("{refused:?}{}", refused.message()).contains(CARD));
+}
