@@ -129,7 +129,12 @@ listed_candidates if is_array(input.candidates)
 
 categories_sound if sound_list(input.data.categories, "id")
 
-labels_sound if sound_list(input.data.labels, "norm")
+labels_sound if {
+	sound_list(input.data.labels, "norm")
+	count([label | some label in input.data.labels; not controls_sound(label)]) == 0
+}
+
+controls_sound(label) if is_array(object.get(label, ["diss"], []))
 
 # `2026-11-22T19:45Z`: dates are compared as text, so they must look like this.
 dated if {

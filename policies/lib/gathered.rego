@@ -1,9 +1,13 @@
-# What the packs in force contribute, gathered from all of them. A pack contributes by these names:
-# `permit`, `must_permit`, `exclude`, `deny`, `in_house_only`, `approve`, `oblige` and `warn`.
+# What the packs in force contribute, gathered from all of them. What a pack may contribute, and
+# which pack does, stands at the end of the file; `policies/build check` compares it with the packs.
 package cordon.gathered
 
 import data.cordon.facts
-import data.cordon.packs
+import data.cordon.packs.gdpr
+import data.cordon.packs.itar
+import data.cordon.packs.markings
+import data.cordon.packs.org
+import data.cordon.packs["us-ear"] as ear
 
 listed contains name if some name in input.context.packs
 
@@ -14,55 +18,55 @@ active contains name if {
 
 denials contains entry if {
 	some name in active
-	some entry in packs[name].deny
+	some entry in deny_of(name)
 	in_force(entry.rule)
 }
 
 exclusions contains entry if {
 	some name in active
-	some entry in packs[name].exclude
+	some entry in exclude_of(name)
 	in_force(entry.rule)
 }
 
 in_house_only contains entry.rule if {
 	some name in active
-	some entry in packs[name].in_house_only
+	some entry in in_house_only_of(name)
 	in_force(entry.rule)
 }
 
 permits contains entry if {
 	some name in active
-	some entry in packs[name].permit
+	some entry in permit_of(name)
 	in_force(entry.rule)
 }
 
 # The packs without whose permit no candidate is allowed.
 gates contains name if {
 	some name in active
-	packs[name].must_permit
+	must_permit_of(name)
 }
 
 permitted_by[name] contains entry.candidate if {
 	some name in gates
-	some entry in packs[name].permit
+	some entry in permit_of(name)
 	in_force(entry.rule)
 }
 
 approvals contains entry.kind if {
 	some name in active
-	some entry in packs[name].approve
+	some entry in approve_of(name)
 	in_force(entry.rule)
 }
 
 obligations contains entry if {
 	some name in active
-	some entry in packs[name].oblige
+	some entry in oblige_of(name)
 	in_force(entry.rule)
 }
 
 warnings contains warning if {
 	some name in active
-	some warning in packs[name].warn
+	some warning in warn_of(name)
 }
 
 # === Validity of rules
@@ -79,3 +83,65 @@ expired(rule) if {
 	is_string(data.rules[rule].valid_from)
 	data.rules[rule].valid_from > facts.day
 }
+
+# === Which pack contributes what
+
+deny_of("itar") := itar.deny
+
+deny_of("markings") := markings.deny
+
+deny_of("org") := org.deny
+
+deny_of("us-ear") := ear.deny
+
+exclude_of("gdpr") := gdpr.exclude
+
+exclude_of("itar") := itar.exclude
+
+exclude_of("markings") := markings.exclude
+
+exclude_of("org") := org.exclude
+
+exclude_of("us-ear") := ear.exclude
+
+in_house_only_of("gdpr") := gdpr.in_house_only
+
+in_house_only_of("markings") := markings.in_house_only
+
+in_house_only_of("org") := org.in_house_only
+
+permit_of("gdpr") := gdpr.permit
+
+permit_of("itar") := itar.permit
+
+permit_of("markings") := markings.permit
+
+permit_of("org") := org.permit
+
+must_permit_of("gdpr") := gdpr.must_permit
+
+must_permit_of("itar") := itar.must_permit
+
+must_permit_of("markings") := markings.must_permit
+
+must_permit_of("org") := org.must_permit
+
+approve_of("us-ear") := ear.approve
+
+oblige_of("gdpr") := gdpr.oblige
+
+oblige_of("itar") := itar.oblige
+
+oblige_of("markings") := markings.oblige
+
+oblige_of("org") := org.oblige
+
+oblige_of("us-ear") := ear.oblige
+
+warn_of("itar") := itar.warn
+
+warn_of("markings") := markings.warn
+
+warn_of("org") := org.warn
+
+warn_of("us-ear") := ear.warn

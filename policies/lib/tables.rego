@@ -68,19 +68,19 @@ group(name, country) if {
 
 grouped(name, country) if data.bis.groups[name][country]
 
-# An entry with `from` (its first day) and `until` (the first day without it), either may be null.
-in_force(entry) if {
-	begun(entry)
-	not ended(entry)
+# A period has `from` (its first day) and `until` (the first day without it), either may be null or left out.
+in_force(period) if {
+	begun(period)
+	not ended(period)
 }
 
-begun(entry) if not starts(entry)
+begun(period) if not starts(period)
 
-begun(entry) if entry.from <= facts.day
+begun(period) if period.from <= facts.day
 
-starts(entry) if is_string(entry.from)
+starts(period) if is_string(period.from)
 
-ended(entry) if {
-	is_string(entry.until)
-	entry.until <= facts.day
+ended(period) if {
+	is_string(period.until)
+	period.until <= facts.day
 }

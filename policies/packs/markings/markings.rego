@@ -62,9 +62,11 @@ deny contains {"rule": "MARK-UNKNOWN", "missing": ["data.class"]} if {
 }
 
 deny contains {"rule": "MARK-UNKNOWN", "missing": ["data.tlp"]} if {
-	is_string(input.data.tlp)
-	not input.data.tlp in {"CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED"}
+	object.get(input.data, ["tlp"], null) != null
+	not tlp_known
 }
+
+tlp_known if input.data.tlp in {"CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED"}
 
 class_known if input.data.class in classes
 

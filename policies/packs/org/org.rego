@@ -551,6 +551,7 @@ passport_ended if input.passport.status in {"expired", "revoked"}
 passport_current if {
 	input.passport.status == "active"
 	is_number(input.passport.status_age_s)
+	input.passport.status_age_s >= 0
 	input.passport.status_age_s <= data.org.passport_status_max_age_s
 }
 
@@ -569,10 +570,13 @@ deny contains {"rule": "PASSPORT-DEPTH", "missing": missing} if {
 	missing := [path | some path in ["passport.depth"]; not passport_counted]
 }
 
-passport_counted if is_number(input.passport.depth)
+passport_counted if {
+	is_number(input.passport.depth)
+	input.passport.depth >= 0
+}
 
 passport_short if {
-	is_number(input.passport.depth)
+	passport_counted
 	input.passport.depth <= data.org.passport_depth_max
 }
 

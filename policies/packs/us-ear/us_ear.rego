@@ -154,6 +154,7 @@ screened if {
 
 recent(age) if {
 	is_number(age)
+	age >= 0
 	age <= data.org.screening_max_age_d
 }
 
@@ -251,34 +252,53 @@ oblige contains {"rule": "EAR-734.13-01", "cache": "none"} if facts.has_category
 #   severity: high
 #   owner: export-officer
 #   waivable: false
-exclude contains {"candidate": candidate.id, "rule": "EAR-744.22-ADVISORY", "missing": missing} if {
-	some candidate in input.candidates
-	some advisory in facts.listed(candidate, ["model", "advisories"])
-	some missing in advised_against(advisory)
-}
-
-# What is missing to use a model under this advisory; none where nothing stands against it.
-advised_against(advisory) := {["model.advisories"]} if not data.advisories.advisories[advisory]
-
-advised_against(advisory) := reasons if {
-	entry := data.advisories.advisories[advisory]
-	tables.in_force(entry)
-	reasons := person_reason(entry) | country_reason(entry)
-}
-
-person_reason(entry) := {facts.us_person_missing} if {
-	entry.us_persons_only
+exclude contains {
+	"candidate": entry.candidate,
+	"rule": "EAR-744.22-ADVISORY",
+	"missing": facts.us_person_missing,
+} if {
+	some entry in advised
+	data.advisories.advisories[entry.name].us_persons_only
 	not facts.us_person
-} else := set()
+}
 
-country_reason(entry) := {[]} if {
-	is_array(entry.countries)
+exclude contains {
+	"candidate": entry.candidate,
+	"rule": "EAR-744.22-ADVISORY",
+	"missing": [],
+} if {
 	known_location
-	not input.caller.location.country in entry.countries
-} else := {["caller.location.country"]} if {
-	is_array(entry.countries)
+	some entry in advised
+	countries := data.advisories.advisories[entry.name].countries
+	not input.caller.location.country in countries
+}
+
+exclude contains {
+	"candidate": entry.candidate,
+	"rule": "EAR-744.22-ADVISORY",
+	"missing": ["caller.location.country"],
+} if {
 	not known_location
-} else := set()
+	some entry in advised
+	is_array(data.advisories.advisories[entry.name].countries)
+}
+
+# An advisory that this bundle does not know may say anything.
+exclude contains {
+	"candidate": candidate.id,
+	"rule": "EAR-744.22-ADVISORY",
+	"missing": ["model.advisories"],
+} if {
+	some candidate in input.candidates
+	some name in facts.listed(candidate, ["model", "advisories"])
+	not data.advisories.advisories[name]
+}
+
+advised contains {"candidate": candidate.id, "name": name} if {
+	some candidate in input.candidates
+	some name in facts.listed(candidate, ["model", "advisories"])
+	tables.in_force(data.advisories.advisories[name])
+}
 
 known_location if {
 	is_string(input.caller.location.country)
