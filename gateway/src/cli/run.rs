@@ -66,8 +66,7 @@ fn log() {
     let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
     let quiet = tracing_subscriber::filter::Targets::new()
         .with_default(LevelFilter::TRACE)
-        .with_target("pingora_core", LevelFilter::OFF)
-        .with_target("pingora_proxy", LevelFilter::OFF)
+        .with_target("pingora", LevelFilter::OFF)
         .with_target("hyper", LevelFilter::INFO)
         .with_target("rustls", LevelFilter::INFO)
         .with_target("sqlx", LevelFilter::WARN);

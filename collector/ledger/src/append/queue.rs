@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{
+use crate::append::{
     Observer, Status,
     receipt::{AppendError, Promise},
 };

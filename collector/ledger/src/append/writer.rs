@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
+use crate::append::{
     queue::{Job, Shared, Work},
     receipt::{AppendError, Promise},
 };

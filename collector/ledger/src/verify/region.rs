@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::{FaultKind, Walk};
+use crate::verify::{FaultKind, Walk};
 use crate::{
     event::Kind,
     frame::{self, Damage, Frame, FrameKind, Parsed},
