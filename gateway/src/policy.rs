@@ -277,7 +277,7 @@ impl Policy {
             caller: Arc::clone(asked.caller.facts()),
             caller_id,
             data: DataFacts::of(asked.findings, steps, &self.subject_regions),
-            candidates: self.candidates(&asked.upstreams),
+            candidates: self.candidates(asked.upstreams),
             context: Arc::clone(&self.context),
         }
     }
@@ -405,6 +405,13 @@ impl Permitted {
 
 // === impl Outbound ===
 
+impl Outbound {
+    /// Fields that translation dropped; empty for the same format.
+    pub fn dropped(&self) -> &[String] {
+        &self.dropped
+    }
+}
+
 impl std::fmt::Debug for Outbound {
     /// Length and digest alone: the bytes are a prompt.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -448,6 +455,16 @@ impl Decided {
     /// Every rule that refused the request or a target, each once.
     pub fn refused_by(&self) -> &[Rule] {
         &self.refused_by
+    }
+
+    /// The rules that refused the request itself.
+    pub fn request_rules(&self) -> &[Rule] {
+        &self.request_rules
+    }
+
+    /// Each excluded target with its rules and what was missing.
+    pub fn excluded(&self) -> &[(String, Vec<Rule>, Vec<String>)] {
+        &self.excluded
     }
 }
 

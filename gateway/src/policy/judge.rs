@@ -96,6 +96,17 @@ impl Bench {
         facts: &Value,
         observer: &dyn Observer,
     ) -> Result<Answered, HostCode> {
+        let document = self.hear(facts, observer).await?;
+        let decision = Question::of(facts, &self.about.data_revision).check(&document)?;
+        Ok(Answered { decision, document })
+    }
+
+    /// What the policy says to any document, sets in order and nothing checked.
+    pub(crate) async fn hear(
+        &self,
+        facts: &Value,
+        observer: &dyn Observer,
+    ) -> Result<Value, HostCode> {
         let evaluated = self.engine.decide(facts.clone()).await;
         let evaluated = evaluated.map_err(|fault| match fault {
             EngineFault::Timeout => HostCode::EngineTimeout,
@@ -105,8 +116,7 @@ impl Bench {
         observer.evaluated(evaluated.took);
         let mut document = evaluated.value;
         decision::in_order(&mut document);
-        let decision = Question::of(facts, &self.about.data_revision).check(&document)?;
-        Ok(Answered { decision, document })
+        Ok(document)
     }
 
     /// The decision as it is recorded, with the texts of its rules.

@@ -151,7 +151,7 @@ impl Inner {
             let landing = Landing { inner: &inner, facts: &facts };
             let outcome = inner.judge.judge(&facts).await;
             if let Ok(ruling) = &outcome {
-                inner.table().remember(Arc::clone(&facts), Arc::clone(ruling), inner.bounds);
+                inner.table().remember(&facts, Arc::clone(ruling), inner.bounds);
             }
             // INVARIANT: whoever finds no flight any more finds the ruling.
             drop(landing);
@@ -176,16 +176,16 @@ impl Drop for Landing<'_> {
 // === impl Table ===
 
 impl Table {
-    fn remember(&mut self, facts: Arc<Facts>, ruling: Arc<Ruling>, bounds: Bounds) {
+    fn remember(&mut self, facts: &Arc<Facts>, ruling: Arc<Ruling>, bounds: Bounds) {
         // Whatever is older than the quarter before can serve nobody.
         let useful_from = facts.as_of().before();
         while self.order.front().is_some_and(|oldest| oldest.as_of() < useful_from) {
             self.forget_oldest();
         }
-        self.bytes += cost(&facts, &ruling);
-        self.order.push_back(Arc::clone(&facts));
-        if let Some(replaced) = self.rulings.insert(Arc::clone(&facts), ruling) {
-            self.bytes -= cost(&facts, &replaced);
+        self.bytes += cost(facts, &ruling);
+        self.order.push_back(Arc::clone(facts));
+        if let Some(replaced) = self.rulings.insert(Arc::clone(facts), ruling) {
+            self.bytes -= cost(facts, &replaced);
             self.order.pop_back();
         }
         while self.order.len() > bounds.entries_max || self.bytes > bounds.bytes_max {

@@ -138,6 +138,11 @@ impl Evaluator {
         Ok(Ok(Replayed { effect, decision: answered.document, refusal, bench }))
     }
 
+    /// What the policy says to any document, sets in order and nothing checked.
+    pub async fn hear(&self, document: &Value) -> Result<Value, HostCode> {
+        self.bench.hear(document, &Unobserved).await
+    }
+
     /// The checked decision on a sealed facts document, sets in order. Numbers are taken as they
     /// are: `document::adopt` steps them.
     pub async fn ask(&self, facts: &Value) -> Result<Value, HostCode> {

@@ -12,8 +12,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::policy::{
-    PolicyError, activate, bundle::Bundle, document, engine::Limits, judge::Bench,
-    memo::Unobserved, replay::ReplayError,
+    PolicyError, activate,
+    bundle::Bundle,
+    document::{self, DocumentError},
+    engine::Limits,
+    judge::Bench,
+    memo::Unobserved,
+    replay::ReplayError,
+    steps::Steps,
 };
 
 pub use expect::Expectation;
@@ -28,10 +34,13 @@ const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Case {
     /// The file it stands in.
     pub file: String,
-    /// File, number and name, for people.
+    /// File and names, for people.
     pub name: String,
     /// The facts document, numbers as written, without a digest.
     pub facts: Value,
+    /// Whether the document is one that this gateway would ask about; else only what the policy
+    /// says is compared.
+    pub askable: bool,
     /// Changes of the bundle's data by path.
     pub data: BTreeMap<String, Value>,
     pub expect: Expectation,
@@ -56,7 +65,8 @@ struct Base {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    case: Value,
+    #[serde(default, rename = "case")]
+    _case: Value,
     #[serde(default, rename = "from")]
     _from: Value,
     #[serde(default)]
@@ -76,7 +86,15 @@ struct Input {
     remove: Vec<String>,
     #[serde(default)]
     data: BTreeMap<String, Value>,
+    /// A document as it is, instead of facts made from the base.
+    #[serde(default, deserialize_with = "given")]
+    raw: Option<Value>,
     expect: Expectation,
+}
+
+/// A value that is there, `null` included.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// Reads every case of a folder, in the order of file names.
@@ -96,15 +114,20 @@ pub fn read(folder: &Path) -> Result<Vec<Case>, ReplayError> {
     for file_name in names {
         let path = folder.join(&file_name);
         let read: File = file(&path)?;
-        let title = format!("{file_name} case {} ({})", read.case, read.name);
+        let title = format!("{file_name} ({})", read.name);
         for input in read.inputs {
             let wrong = |what| ReplayError::Case { path: path.display().to_string(), what };
             let name = format!("{title}: {}", input.name);
-            let facts = facts(&base, &input).map_err(wrong)?;
+            let facts = match &input.raw {
+                Some(raw) => raw.clone(),
+                None => facts(&base, &input).map_err(wrong)?,
+            };
+            let askable = facts.get("schema").is_some_and(|schema| schema == document::SCHEMA);
             cases.push(Case {
                 file: file_name.clone(),
                 name,
                 facts,
+                askable,
                 data: input.data,
                 expect: input.expect,
             });
@@ -138,12 +161,16 @@ async fn bench(bundle: &Bundle, case: &Case) -> Result<Bench, PolicyError> {
 }
 
 async fn faults(bench: &Bench, case: &Case) -> Vec<String> {
-    let facts = match document::adopt(case.facts.clone(), &bench.about.steps) {
+    let facts = match case.sealed(&bench.about.steps) {
         Ok(facts) => facts,
         Err(fault) => return vec![fault.to_string()],
     };
-    match bench.ask(&facts, &Unobserved).await {
-        Ok(answered) => case.expect.faults(&answered.document),
+    let heard = match case.askable {
+        true => bench.ask(&facts, &Unobserved).await.map(|answered| answered.document),
+        false => bench.hear(&facts, &Unobserved).await,
+    };
+    match heard {
+        Ok(decision) => case.expect.faults(&decision),
         Err(code) => vec![format!("the host refuses with {}", code.name())],
     }
 }
@@ -151,6 +178,18 @@ async fn faults(bench: &Bench, case: &Case) -> Vec<String> {
 // === impl Case ===
 
 impl Case {
+    /// The document as the engine gets it: stepped and with its digest, if it can have them.
+    pub fn sealed(&self, steps: &Steps) -> Result<Value, DocumentError> {
+        match (self.askable, self.facts.is_object()) {
+            (true, _) => document::adopt(self.facts.clone(), steps),
+            (false, true) => {
+                let mut facts = self.facts.clone();
+                document::seal(&mut facts).map(|()| facts)
+            }
+            (false, false) => Ok(self.facts.clone()),
+        }
+    }
+
     /// The bundle's data with this case's changes.
     pub fn changed(&self, data: &Value) -> Value {
         let mut data = data.clone();

@@ -77,10 +77,11 @@ fn both_engines_agree_on_every_case_raw_and_stepped() {
         let (first, second) = engines.entry(data.to_string()).or_insert_with(|| {
             (runtime.block_on(evaluator(bundle.with_data(data.clone()))), second(&data))
         });
-        let (raw, stepped) = (sealed(&case.facts), stepped(&case.facts, &first.about().steps));
+        let stepped = case.sealed(&first.about().steps).expect("declared steps");
+        let raw = if case.askable { sealed(&case.facts) } else { stepped.clone() };
         let mut answers = Vec::new();
         for facts in [raw, stepped] {
-            let answer = runtime.block_on(first.ask(&facts)).expect("a decision");
+            let answer = runtime.block_on(first.hear(&facts)).expect("an answer");
             assert_eq!(answer, decided(second, &facts), "{}", case.name);
             answers.push(substance(answer));
         }
@@ -92,7 +93,7 @@ fn both_engines_agree_on_every_case_raw_and_stepped() {
 fn put(value: &mut Value, path: &[&str], number: u64) -> bool {
     match (value, path.split_first()) {
         (Value::Array(items), _) => {
-            items.iter_mut().fold(false, |put_one, item| put(item, path, number) || put_one)
+            items.iter_mut().filter_map(|item| put(item, path, number).then_some(())).count() > 0
         }
         (Value::Object(members), Some((first, rest))) => {
             members.get_mut(*first).is_some_and(|member| put(member, rest, number))
@@ -114,7 +115,7 @@ fn numbers_between_two_steps_decide_alike() {
     let mut asked = 0;
     // One case of each file: the others differ in what is no number.
     let mut cases = all_cases();
-    cases.retain(|case| case.data.is_empty());
+    cases.retain(|case| case.askable && case.data.is_empty());
     cases.dedup_by_key(|case| case.file.clone());
     for case in cases {
         for (path, values) in steps.iter() {
