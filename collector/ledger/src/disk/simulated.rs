@@ -17,6 +17,8 @@ use crate::disk::{File, Lock, Storage};
 
 /// The piece of a file that reaches the medium whole or not at all.
 const PAGE_BYTES: usize = 512;
+/// What Linux says when a disk fails.
+const EIO: i32 = 5;
 
 /// A simulated disk; clones are the same disk.
 #[derive(Debug, Clone, Default)]
@@ -373,27 +375,25 @@ impl State {
         if let Err(error) = self.change() {
             return Verdict::Fails(error);
         }
-        match self.trouble {
-            Some(Trouble::SyncFails { at }) if self.operations >= at => {
-                self.trouble = None;
-                Verdict::Fails(io::Error::from_raw_os_error(5))
-            }
-            Some(Trouble::SyncLies { at }) if self.operations >= at => Verdict::Lies,
-            _ => Verdict::Works,
+        let (now, trouble) = (self.operations, self.trouble);
+        if matches!(trouble, Some(Trouble::SyncFails { at }) if now >= at) {
+            self.trouble = None;
+            return Verdict::Fails(io::Error::from_raw_os_error(EIO));
         }
+        let lies = matches!(trouble, Some(Trouble::SyncLies { at }) if now >= at);
+        if lies { Verdict::Lies } else { Verdict::Works }
     }
 
     fn write(&mut self) -> Verdict {
         if let Err(error) = self.change() {
             return Verdict::Fails(error);
         }
-        match self.trouble {
-            Some(Trouble::WriteFails { at }) if self.operations >= at => {
-                self.trouble = None;
-                Verdict::Fails(io::ErrorKind::StorageFull.into())
-            }
-            _ => Verdict::Works,
+        let now = self.operations;
+        if matches!(self.trouble, Some(Trouble::WriteFails { at }) if now >= at) {
+            self.trouble = None;
+            return Verdict::Fails(io::ErrorKind::StorageFull.into());
         }
+        Verdict::Works
     }
 }
 

@@ -275,6 +275,38 @@ fn many_threads_append_without_gaps_on_a_real_disk() {
 }
 
 #[test]
+fn a_stream_can_be_verified_while_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(256 * 1024);
+    options.stream_dir_parent = folder.path().join("ledger");
+    options.heads_dir = folder.path().join("heads");
+    options.signing_key = folder.path().join("signing.key");
+    let (ledger, _) = Ledger::open(options.clone(), Arc::new(RealDisk)).unwrap();
+    let (streams, heads) = (options.stream_dir_parent, options.heads_dir);
+
+    let writing = thread::spawn(move || {
+        for number in 0..1500 {
+            let receipt = ledger.append(change(number)).unwrap();
+            if number % 10 == 0 {
+                receipt.wait_durable().unwrap();
+            }
+        }
+        ledger.shutdown().unwrap();
+    });
+
+    let mut seen = 0;
+    while !writing.is_finished() || seen == 0 {
+        let report = verify(&RealDisk, &streams, &heads, &mut |_, _| {}).unwrap();
+        assert!(report.is_ok(), "{:?}", report.faults);
+        assert!(report.events >= seen);
+        seen = report.events;
+    }
+    writing.join().unwrap();
+    let report = verify(&RealDisk, &streams, &heads, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok() && report.events > 1500);
+}
+
+#[test]
 fn debug_output_holds_no_bodies() {
     let draft = Draft {
         kind: Kind::Intent,
