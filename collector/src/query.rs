@@ -235,7 +235,7 @@ impl Parts {
         }
         let context = self.session(snapshot, scope).await?;
         let state = context.state();
-        let plan = state.create_logical_plan(sql).await.map_err(invalid)?;
+        let plan = state.create_logical_plan(sql).await.map_err(|error| invalid(&error))?;
         guard::check(&plan)?;
         self.collect(&context, &plan, deadline).await
     }
@@ -261,9 +261,11 @@ impl Parts {
         let context = SessionContext::new_with_state(state);
         for view in &snapshot.tables {
             let table = AuditTable::new(view.clone(), scope.clone());
-            context.register_table(view.table.name(), Arc::new(table)).map_err(failed)?;
+            context
+                .register_table(view.table.name(), Arc::new(table))
+                .map_err(|error| failed(&error))?;
         }
-        view::register(&context).await.map_err(failed)?;
+        view::register(&context).await.map_err(|error| failed(&error))?;
         Ok(context)
     }
 
@@ -274,13 +276,15 @@ impl Parts {
         plan: &LogicalPlan,
         deadline: Instant,
     ) -> Result<Answer, QueryError> {
-        let plan = context.state().create_physical_plan(plan).await.map_err(failed)?;
-        let plan = deadline::watch(plan, deadline).map_err(failed)?;
-        let mut stream = execute_stream(plan, context.task_ctx()).map_err(failed)?;
+        let plan =
+            context.state().create_physical_plan(plan).await.map_err(|error| failed(&error))?;
+        let plan = deadline::watch(plan, deadline).map_err(|error| failed(&error))?;
+        let mut stream =
+            execute_stream(plan, context.task_ctx()).map_err(|error| failed(&error))?;
         let mut answer = Answer { schema: stream.schema(), batches: Vec::new(), rows: 0 };
         let mut bytes = 0;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|error| self.ended(error))?;
+            let batch = batch.map_err(|error| self.ended(&error))?;
             answer.rows += batch.num_rows();
             bytes += batch.get_array_memory_size();
             if answer.rows > self.limits.rows_max {
@@ -295,7 +299,7 @@ impl Parts {
     }
 
     /// An error of a running statement, its own deadline among them.
-    fn ended(&self, error: DataFusionError) -> QueryError {
+    fn ended(&self, error: &DataFusionError) -> QueryError {
         match error.find_root() {
             DataFusionError::External(cause) if cause.is::<deadline::Passed>() => {
                 QueryError::Deadline { max: self.limits.deadline }
@@ -306,12 +310,12 @@ impl Parts {
 }
 
 /// An error of parsing or planning: the statement is wrong.
-fn invalid(error: DataFusionError) -> QueryError {
-    QueryError::Invalid(first_line(&error))
+fn invalid(error: &DataFusionError) -> QueryError {
+    QueryError::Invalid(first_line(error))
 }
 
 /// An error of running: the statement is right, and something went wrong with it.
-fn failed(error: DataFusionError) -> QueryError {
+fn failed(error: &DataFusionError) -> QueryError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => QueryError::Memory,
         DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => invalid(error),

@@ -76,18 +76,18 @@ async fn sql(
     })?;
     let (who, scope) = party(headers)?;
     let answer = collector.sql(&who, &scope, &question.sql).await.map_err(refusal)?;
-    let text = answer.to_text(format).map_err(|error| {
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, "QUERY_FAILED", error.to_string())
-    })?;
+    // A long answer takes longer to write than async code may block.
+    let written = tokio::task::spawn_blocking(move || answer.to_text(format)).await;
+    let internal = |text: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, "QUERY_FAILED", text);
+    let text = written.map_err(|error| internal(error.to_string()))?;
+    let text = text.map_err(|error| internal(error.to_string()))?;
     Ok(response(StatusCode::OK, format.content_type(), text))
 }
 
 async fn commit(collector: &Collector) -> Result<Response<Full<Bytes>>, Refusal> {
     let marks = collector.commit().await.map_err(|error| {
-        let code = match &error {
-            CollectorError::LedgerRefused(_) => "LEDGER_REFUSED",
-            _ => "COMMIT_FAILED",
-        };
+        let refused = matches!(error, CollectorError::LedgerRefused(_));
+        let code = if refused { "LEDGER_REFUSED" } else { "COMMIT_FAILED" };
         Refusal(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
     })?;
     let committed: Value =

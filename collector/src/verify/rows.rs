@@ -8,7 +8,7 @@ use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
-use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use uuid::Uuid;
 
 use crate::schema::{Batches, Record, Table, decision_key, rows_of};
@@ -77,8 +77,8 @@ impl Comparison {
     }
 
     /// Takes one intact event of the ledger.
-    pub(in crate::verify) fn compare(&mut self, record: Record) -> Result<(), ArrowError> {
-        for row in rows_of(&record) {
+    pub(in crate::verify) fn compare(&mut self, record: &Record) -> Result<(), ArrowError> {
+        for row in rows_of(record) {
             let known = |key| self.decisions.contains(&key);
             let repeated = row.table == Table::Decisions && known(decision_key(&row.cells));
             let place = (record.stream, record.seq);

@@ -161,6 +161,25 @@ fn a_failed_sync_is_not_forgotten_by_a_restart() {
 }
 
 #[test]
+fn a_stop_whose_sync_failed_is_no_reason_to_trust_the_file() {
+    let disk = SimulatedDisk::new();
+    let (ledger, _) = open(&disk);
+    record(&ledger, change(0));
+    disk.plan(Trouble::SyncFails { at: 0 });
+    let mut stop = stop();
+    stop.body = format!("{{\"reason\":\"{}\"}}", "x".repeat(2000)).into_bytes();
+    assert!(ledger.append(stop).unwrap().wait_durable().is_err());
+
+    let restarted = disk.after_kill();
+    let (ledger, _) = open(&restarted);
+    record(&ledger, change(1));
+    let after = restarted.after_power_loss(&mut |_| 0);
+
+    assert_eq!(open_with(&after, options(64 * 1024)).err().map(|error| error.to_string()), None);
+    assert_eq!(events(&after).len(), 4);
+}
+
+#[test]
 fn a_failed_write_loses_nothing_that_was_promised() {
     for at in 1..=operations() {
         let disk = SimulatedDisk::new();
