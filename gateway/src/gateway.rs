@@ -90,13 +90,16 @@ impl Gateway {
         let (ledger, recovered) = open_ledger(config, &metrics).await?;
         let salt = salt(&data.path().join("body-hash.key"))
             .map_err(|source| StartError::Data { path: data.path().to_owned(), source })?;
-        let recorder =
-            Recorder::new(ledger, mode(config.ledger.mode), Arc::clone(&metrics), salt);
+        let recorder = Recorder::new(ledger, mode(config.ledger.mode), Arc::clone(&metrics), salt);
         let region = config.organisation.region.clone();
         let sink: Arc<dyn DecisionSink> = Arc::new(recorder.clone());
-        let policy =
-            Policy::start(&policy_settings(config), Some(region.clone()), sink, Arc::clone(&metrics) as _)
-                .await?;
+        let policy = Policy::start(
+            &policy_settings(config),
+            Some(region.clone()),
+            sink,
+            Arc::clone(&metrics) as _,
+        )
+        .await?;
         metrics.bundle(&policy.about().revision);
         let (local, local_fault) = start_local(config).await;
         let upstreams = config.catalog.upstreams();
@@ -263,8 +266,7 @@ async fn start_local(config: &Config) -> (Option<LocalModel>, Option<String>) {
     }
     let settings = config.local.clone();
     let folder = settings.folder.clone().unwrap_or_else(|| config.data.models());
-    let started =
-        tokio::task::spawn_blocking(move || LocalModel::start(&settings, &folder)).await;
+    let started = tokio::task::spawn_blocking(move || LocalModel::start(&settings, &folder)).await;
     let fault = match started {
         Ok(Ok(model)) => return (Some(model), None),
         Ok(Err(fault)) => fault.to_string(),

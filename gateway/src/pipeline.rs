@@ -141,7 +141,8 @@ impl Pipeline {
         declared: &Declared,
         body: Bytes,
     ) -> Result<Inspected, Refusal> {
-        let (classifier, regions) = (Arc::clone(&self.parts.classifier), Arc::clone(&self.parts.regions));
+        let (classifier, regions) =
+            (Arc::clone(&self.parts.classifier), Arc::clone(&self.parts.regions));
         let (caller, declared) = (Arc::clone(caller), declared.clone());
         let large = body.len() > INLINE_BODY_BYTES_MAX;
         let work = move || {

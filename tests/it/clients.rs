@@ -58,8 +58,14 @@ fn every_error_parses_into_the_sdks_own_exception() {
 
     assert_eq!(sdk(&world, "large")["status"], 413);
     for (act, class) in [
-        (Act::Status(429, vec![("retry-after", "600".to_owned())], "{}".to_owned()), "RateLimitError"),
-        (Act::Status(503, vec![("retry-after", "600".to_owned())], "{}".to_owned()), "InternalServerError"),
+        (
+            Act::Status(429, vec![("retry-after", "600".to_owned())], "{}".to_owned()),
+            "RateLimitError",
+        ),
+        (
+            Act::Status(503, vec![("retry-after", "600".to_owned())], "{}".to_owned()),
+            "InternalServerError",
+        ),
     ] {
         upstream.then(act);
         let error = sdk(&world, "one_error");
@@ -77,7 +83,9 @@ fn the_local_model_answers_the_sdk() {
     assert!(!answers["content"].as_str().unwrap().is_empty());
     assert!(answers["usage"].as_u64().unwrap() > 10);
     let rows = world.sql("SELECT target_id, outcome FROM calls");
-    assert!(rows.iter().all(|row| row["target_id"] == "local/smollm2-135m" && row["outcome"] == "ok"));
+    assert!(
+        rows.iter().all(|row| row["target_id"] == "local/smollm2-135m" && row["outcome"] == "ok")
+    );
 }
 
 #[test]
@@ -89,7 +97,8 @@ fn duckdb_counts_the_same_rows() {
     }
     world.stop();
     let data = world.data();
-    let ours = |table: &str| world.sql(&format!("SELECT count(*) AS n FROM {table}"))[0]["n"].clone();
+    let ours =
+        |table: &str| world.sql(&format!("SELECT count(*) AS n FROM {table}"))[0]["n"].clone();
     let (calls, attempts, decisions) = (ours("calls"), ours("attempts"), ours("decisions"));
 
     let theirs = python("duckdb_counts.py", &[data.to_str().unwrap()]);

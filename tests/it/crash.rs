@@ -38,7 +38,8 @@ fn load(world: &World, stop: &AtomicBool) -> Load {
         completed
     };
     let completed = thread::scope(|scope| {
-        let clients: Vec<_> = [true, false, true].map(|stream| scope.spawn(move || ask(stream))).into();
+        let clients: Vec<_> =
+            [true, false, true].map(|stream| scope.spawn(move || ask(stream))).into();
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
     Load { completed }

@@ -184,7 +184,8 @@ fn a_slow_reader_gets_the_whole_body() {
 
 #[test]
 fn a_stream_that_breaks_ends_with_an_error_event_and_no_sentinel() {
-    for (act, outcome) in [(Act::ResetAfter(3), "interrupted"), (Act::StallAfter(3), "interrupted")] {
+    for (act, outcome) in [(Act::ResetAfter(3), "interrupted"), (Act::StallAfter(3), "interrupted")]
+    {
         let (_first, second, world) = pair([act]);
         let reply = world.ask_streaming("hello");
         assert_eq!(reply.status, 200);

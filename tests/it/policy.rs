@@ -29,7 +29,11 @@ fn the_fallback_that_policy_excludes_gets_no_connection_in_any_fault() {
             .upstream("us-1", &second, AMERICAN)
             .start();
         let reply = world.ask_streaming(PERSONAL);
-        assert!(reply.status >= 400 || reply.text().contains("\"error\""), "{act:?}: {}", reply.text());
+        assert!(
+            reply.status >= 400 || reply.text().contains("\"error\""),
+            "{act:?}: {}",
+            reply.text()
+        );
         assert_eq!(second.connections(), 0, "{act:?}");
     }
     let second = Upstream::start();
@@ -80,7 +84,10 @@ fn a_refusal_names_rules_and_reaches_no_provider() {
     assert!(!rule["citation"].as_str().unwrap().is_empty());
     assert_eq!(upstream.connections(), 0);
     let call = world.call(&reply.call_id());
-    assert_eq!((call["outcome"].as_str(), call["decision"].as_str()), (Some("denied"), Some("deny")));
+    assert_eq!(
+        (call["outcome"].as_str(), call["decision"].as_str()),
+        (Some("denied"), Some("deny"))
+    );
     assert_eq!(call["deny_reason"], error["code"]);
 }
 

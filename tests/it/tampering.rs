@@ -93,13 +93,9 @@ fn two_swapped_frames_are_named() {
     let all = frames(&bytes);
     let place = all.iter().position(|frame| frame.contains(&at)).unwrap();
     let (first, second) = (all[place - 1].clone(), all[place].clone());
-    let swapped = [
-        &bytes[..first.start],
-        &bytes[second.clone()],
-        &bytes[first],
-        &bytes[second.end..],
-    ]
-    .concat();
+    let swapped =
+        [&bytes[..first.start], &bytes[second.clone()], &bytes[first], &bytes[second.end..]]
+            .concat();
     fs::write(&path, swapped).unwrap();
     assert!(!faults(&world).is_empty());
 }

@@ -129,7 +129,8 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
 
 fn loose_ends(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
-    let ends = ["TO", "FIX"].map(|half| format!("{half}{}", if half == "TO" { "DO" } else { "ME" }));
+    let ends =
+        ["TO", "FIX"].map(|half| format!("{half}{}", if half == "TO" { "DO" } else { "ME" }));
     for (number, line) in source.text.lines().enumerate() {
         if ends.iter().any(|end| line.contains(end.as_str()) && !line.contains('#')) {
             faults.push(format!("line {}: an open end without an issue", number + 1));
@@ -143,10 +144,8 @@ fn loose_ends(source: &Source) -> Vec<String> {
 
 /// The modules of `lib.rs` in order; a module may name those above it and itself.
 fn reading_order(lib: &str, source: &Source) -> Vec<String> {
-    let modules: Vec<&str> = lib
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .collect();
+    let modules: Vec<&str> =
+        lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     let own = source.path.trim_start_matches("gateway/src/");
     let own = own.split(['/', '.']).next().unwrap_or_default();
     let Some(place) = modules.iter().position(|module| *module == own) else { return Vec::new() };
@@ -155,9 +154,9 @@ fn reading_order(lib: &str, source: &Source) -> Vec<String> {
         .filter(|below| {
             let direct = format!("crate::{below}");
             let grouped = format!("    {below}::");
-            code_lines(&source.text)
-                .take_while(|line| !line.starts_with("#[cfg(test)]"))
-                .any(|line| names_word(line, &direct) || in_crate_group(&source.text, line, &grouped))
+            code_lines(&source.text).take_while(|line| !line.starts_with("#[cfg(test)]")).any(
+                |line| names_word(line, &direct) || in_crate_group(&source.text, line, &grouped),
+            )
         })
         .map(|below| format!("uses `{below}`, which stands below it in lib.rs"))
         .collect()

@@ -149,8 +149,7 @@ impl Builder {
         fs::write(&path, self.configuration(ai, admin)).expect("the folder is writable");
         link_models(&folder.path().join("data"));
         let Self { attributes, environment, .. } = self;
-        let mut world =
-            World { folder, gateway: None, ai, admin, key: String::new(), environment };
+        let mut world = World { folder, gateway: None, ai, admin, key: String::new(), environment };
         world.key = world.create_key("demo", &attributes);
         world.launch();
         world
@@ -239,7 +238,11 @@ impl World {
     pub fn send_admin(&self, request: &Request) -> Reply {
         let host = self.admin.to_string();
         let mut bytes = request.bytes();
-        let text = String::from_utf8_lossy(&bytes).replacen("host: localhost", &format!("host: {host}"), 1);
+        let text = String::from_utf8_lossy(&bytes).replacen(
+            "host: localhost",
+            &format!("host: {host}"),
+            1,
+        );
         bytes = text.into_bytes();
         let mut stream = client::connect(self.admin).expect("the admin listener is up");
         std::io::Write::write_all(&mut stream, &bytes).expect("it reads");

@@ -77,7 +77,8 @@ fn log() {
 
 async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
     let ai = Socket::bind("listeners.ai", config.listeners.ai).map_err(CliError::failed)?;
-    let admin = Socket::bind("listeners.admin", config.listeners.admin).map_err(CliError::failed)?;
+    let admin =
+        Socket::bind("listeners.admin", config.listeners.admin).map_err(CliError::failed)?;
     let gateway = Arc::new(Gateway::build(&config).await.map_err(CliError::failed)?);
     let stop = Stop::default();
     stop.at_signals().map_err(CliError::failed)?;
@@ -205,7 +206,8 @@ fn readiness(gateway: &Arc<Gateway>, stop: &Stop) -> listener::AskReadiness {
         }
         let ledger = gateway.recorder.status();
         if let Some(fault) = &ledger.poisoned {
-            told.reasons.push(format!("the ledger failed to write ({fault}); restart after repair"));
+            told.reasons
+                .push(format!("the ledger failed to write ({fault}); restart after repair"));
         }
         if ledger.bytes >= ledger.bytes_max {
             told.reasons.push("the ledger has reached `ledger.bytes_max`".to_owned());

@@ -76,10 +76,8 @@ impl Pipeline {
         began: Instant,
     ) -> Result<Result<Answer, Failure>, Refusal> {
         let stream = judged.call.stream();
-        let outbound = self
-            .outbound(permit, target, judged)
-            .await
-            .map_err(|denial| deny(entry, denial))?;
+        let outbound =
+            self.outbound(permit, target, judged).await.map_err(|denial| deny(entry, denial))?;
         let clearance = entry.clear(target, outbound, stream).await.map_err(|fault| {
             tracing::error!(call.id = %entry.call_id(), "no intent, no call: {fault}");
             Refusal::AuditUnavailable
@@ -113,7 +111,12 @@ impl Pipeline {
         let (call, findings) = (Arc::clone(judged.call), Arc::clone(judged.findings));
         let large = call.body().len() > crate::pipeline::INLINE_BODY_BYTES_MAX;
         let work = move || {
-            duties::outbound(&permit, &target, &Content { call: &call, findings: &findings }, &classifier)
+            duties::outbound(
+                &permit,
+                &target,
+                &Content { call: &call, findings: &findings },
+                &classifier,
+            )
         };
         if !large {
             return work();

@@ -26,7 +26,10 @@ pub enum Refusal {
     TooSlow,
     Framing,
     UnknownPath,
-    UnknownModel { asked: String, known: Vec<String> },
+    UnknownModel {
+        asked: String,
+        known: Vec<String>,
+    },
     KeyBusy,
     KeyRefusedOften,
     Overloaded,
@@ -237,9 +240,12 @@ fn upstream(failure: &Failure) -> Told {
     let mut told = match (&failure.cause, failure.status) {
         (Cause::LocalBusy, _) => Told::overloaded("the local model is busy"),
         (Cause::LocalUnavailable, _) => return Refusal::NoEligibleUpstream.told(),
-        (Cause::Timeout(_), _) => {
-            Told::new(504, "upstream_timeout", "upstream_timeout", "the model did not answer in time")
-        }
+        (Cause::Timeout(_), _) => Told::new(
+            504,
+            "upstream_timeout",
+            "upstream_timeout",
+            "the model did not answer in time",
+        ),
         (_, Some(400)) => Told::invalid(400, "upstream_refused", message),
         (_, Some(429)) => Told::new(429, "rate_limit_error", "upstream_rate_limit", message),
         (_, Some(503)) => Told::new(503, "overloaded_error", "upstream_unavailable", message),

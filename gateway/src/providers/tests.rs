@@ -29,13 +29,7 @@ const PLENTY: Duration = Duration::from_secs(20);
 const BRIEF: Duration = Duration::from_millis(300);
 
 fn deadlines() -> Deadlines {
-    Deadlines {
-        connect: PLENTY,
-        first_token: PLENTY,
-        answer: PLENTY,
-        gap: PLENTY,
-        total: None,
-    }
+    Deadlines { connect: PLENTY, first_token: PLENTY, answer: PLENTY, gap: PLENTY, total: None }
 }
 
 fn remote(addresses: &[SocketAddr]) -> Remote {

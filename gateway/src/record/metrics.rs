@@ -3,10 +3,7 @@
 //! client.
 
 use std::{
-    sync::{
-        Arc, RwLock,
-        atomic::AtomicU64,
-    },
+    sync::{Arc, RwLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -257,8 +254,7 @@ struct Watched {
 impl Collector for Watched {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let value = ConstGauge::new(i64::try_from((self.read.0)()).unwrap_or(i64::MAX));
-        let metric =
-            encoder.encode_descriptor(self.name, self.help, None, value.metric_type())?;
+        let metric = encoder.encode_descriptor(self.name, self.help, None, value.metric_type())?;
         value.encode(metric)
     }
 }

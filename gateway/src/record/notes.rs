@@ -123,8 +123,7 @@ impl Notes {
         self.decided = Some(Arc::clone(&permit.decided));
         self.log_body = Some(permit.duties.log_body);
         self.label_ai = permit.duties.label_ai;
-        self.retain_days =
-            [permit.duties.retain_decision_days, permit.duties.retain_body_days];
+        self.retain_days = [permit.duties.retain_decision_days, permit.duties.retain_body_days];
     }
 
     /// The intent to send `outbound` to `target`.
@@ -211,7 +210,10 @@ impl Notes {
             .text("decision", self.effect.map(Effect::name))
             .text("decision_digest", self.digest())
             .text("deny_reason", self.deny_code.as_deref())
-            .number("dropped_events", (self.answer.dropped_events > 0).then_some(self.answer.dropped_events))
+            .number(
+                "dropped_events",
+                (self.answer.dropped_events > 0).then_some(self.answer.dropped_events),
+            )
             .number("duration_us", micros(total))
             .text("endpoint", "/v1/chat/completions")
             .text("error_type", end.error_type)
@@ -269,7 +271,10 @@ impl Notes {
             .real("top_p", self.shape.top_p)
             .text("ts", rfc3339(self.began_at).as_str())
             .number("ttft_us", self.ttft.map(micros))
-            .text("ultimate_parent_hq", facts.and_then(|f| code(f.ultimate_parent_headquarters.as_ref())))
+            .text(
+                "ultimate_parent_hq",
+                facts.and_then(|f| code(f.ultimate_parent_headquarters.as_ref())),
+            )
             .number("upstream_us", (self.attempts > 0).then(|| micros(self.upstream_time)))
             .list("warnings", self.decided.iter().flat_map(|d| &d.warnings).map(String::as_str));
     }

@@ -9,7 +9,9 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use cordon_ledger::{AppendError, DecisionBody, Draft, Kind, Ledger, OpenCall, Receipt, Recovered, Status};
+use cordon_ledger::{
+    AppendError, DecisionBody, Draft, Kind, Ledger, OpenCall, Receipt, Recovered, Status,
+};
 use hmac::{Hmac, Mac};
 use serde::Deserialize;
 use serde_json::Value;
@@ -126,7 +128,13 @@ impl Recorder {
     /// Appends an event that belongs to no call.
     pub fn note(&self, kind: Kind, body: Body) -> Result<Receipt, RecordError> {
         let body = body.finish();
-        Ok(self.0.ledger.append(Draft { kind, tenant: None, call_id: None, body, decision: None })?)
+        Ok(self.0.ledger.append(Draft {
+            kind,
+            tenant: None,
+            call_id: None,
+            body,
+            decision: None,
+        })?)
     }
 
     /// Closes every call that a crash left open: an `attempt` for each intent without one, and
