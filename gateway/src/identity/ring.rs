@@ -169,14 +169,15 @@ pub async fn follow_changes<R>(
 {
     let mut ticks = tokio::time::interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut follower = Follower { store, ring, handed: None, noted: 0 };
     let mut failing = false;
     tokio::pin!(stop);
     loop {
         tokio::select! {
-            () = &mut stop => return,
+            () = &mut stop => break,
             _ = ticks.tick() => {}
         }
-        let polled = tokio::time::timeout(POLL_DEADLINE, poll(&store, &ring, &mut record)).await;
+        let polled = tokio::time::timeout(POLL_DEADLINE, follower.poll(&mut record)).await;
         let fault = match polled {
             Ok(Ok(())) => None,
             Ok(Err(fault)) => Some(fault.to_string()),
@@ -190,6 +191,9 @@ pub async fn follow_changes<R>(
         }
         failing = fault.is_some();
     }
+    if let Ok(Err(fault)) = tokio::time::timeout(POLL_DEADLINE, follower.note()).await {
+        error!("the last changes of keys will be recorded twice: {fault}");
+    }
 }
 
 /// Why one reading of the change log was not complete.
@@ -201,42 +205,74 @@ enum PollFault {
     NotRecorded { id: i64, why: String },
 }
 
-/// Reads what is new, hands it over, swaps.
-async fn poll<R>(store: &Store, ring: &KeyRing, record: &mut R) -> Result<(), PollFault>
-where
-    R: FnMut(&Change) -> Result<(), String> + Send,
-{
-    let recorded = store.setting(RECORDED).await?;
-    let mut last = recorded.and_then(|text| text.parse().ok()).unwrap_or(0);
-    loop {
-        let changes = store.changes_after(last).await?;
-        if changes.is_empty() {
-            ring.read_at.store(Arc::new(Instant::now()));
-            return Ok(());
-        }
-        // INVARIANT: keys are read after the changes, so they hold at least those.
-        let rows = store.valid_keys().await?;
-        let before = last;
-        let handed = hand_over(&changes, &mut last, record);
-        ring.swap(rows);
-        if last > before {
-            store.set_setting(RECORDED, &last.to_string()).await?;
-        }
-        handed?;
-    }
+/// How far the change log has been followed.
+struct Follower {
+    store: Store,
+    ring: Arc<KeyRing>,
+    /// The last change that `record` took; unset until the database has said where to begin.
+    handed: Option<i64>,
+    /// The last change that the database knows to be recorded.
+    noted: i64,
 }
 
-/// Gives the changes to `record` until one is not taken; `last` is the last that was.
-fn hand_over<R>(changes: &[Change], last: &mut i64, record: &mut R) -> Result<(), PollFault>
-where
-    R: FnMut(&Change) -> Result<(), String>,
-{
-    for change in changes {
-        record(change).map_err(|why| PollFault::NotRecorded { id: change.id, why })?;
-        *last = change.id;
-        info!(key.id = %change.subject, "{}: key `{}`", change.kind.as_str(), change.subject);
+// === impl Follower ===
+
+impl Follower {
+    /// Reads what is new, hands it over, swaps the keys.
+    async fn poll<R>(&mut self, record: &mut R) -> Result<(), PollFault>
+    where
+        R: FnMut(&Change) -> Result<(), String> + Send,
+    {
+        // What was taken at the last poll has reached the disk since: noting it at once could
+        // lose it to a crash, noting it now can at worst record it twice.
+        self.note().await?;
+        loop {
+            let after = self.begin().await?;
+            let changes = self.store.changes_after(after).await?;
+            if changes.is_empty() {
+                self.ring.read_at.store(Arc::new(Instant::now()));
+                return Ok(());
+            }
+            // INVARIANT: keys are read after the changes, so they hold at least those.
+            let rows = self.store.valid_keys().await?;
+            let handed = self.hand_over(&changes, record);
+            self.ring.swap(rows);
+            handed?;
+        }
     }
-    Ok(())
+
+    /// The change after which to go on.
+    async fn begin(&mut self) -> Result<i64, StoreError> {
+        if let Some(handed) = self.handed {
+            return Ok(handed);
+        }
+        let noted = self.store.setting(RECORDED).await?;
+        self.noted = noted.and_then(|text| text.parse().ok()).unwrap_or(0);
+        self.handed = Some(self.noted);
+        Ok(self.noted)
+    }
+
+    /// Tells the database how far the ledger holds its changes.
+    async fn note(&mut self) -> Result<(), StoreError> {
+        if let Some(handed) = self.handed.filter(|handed| *handed > self.noted) {
+            self.store.set_setting(RECORDED, &handed.to_string()).await?;
+            self.noted = handed;
+        }
+        Ok(())
+    }
+
+    /// Gives the changes to `record` until one is not taken.
+    fn hand_over<R>(&mut self, changes: &[Change], record: &mut R) -> Result<(), PollFault>
+    where
+        R: FnMut(&Change) -> Result<(), String>,
+    {
+        for change in changes {
+            record(change).map_err(|why| PollFault::NotRecorded { id: change.id, why })?;
+            self.handed = Some(change.id);
+            info!(key.id = %change.subject, "{}: key `{}`", change.kind.as_str(), change.subject);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
