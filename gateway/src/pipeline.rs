@@ -69,6 +69,7 @@ impl Pipeline {
     }
 
     /// Proves the caller from the head and opens the record; the body is unread.
+    #[expect(clippy::result_large_err, reason = "the error is the answer, made once per refusal")]
     pub fn admit(&self, head: &Parts, _format: Format, call_id: CallId) -> Result<Admitted, Reply> {
         let caller = self.prove(head, call_id)?;
         let entry = match self.parts.recorder.open(&caller, call_id) {
@@ -89,6 +90,7 @@ impl Pipeline {
         Ok(Checked { running, declared })
     }
 
+    #[expect(clippy::result_large_err, reason = "the error is the answer, made once per refusal")]
     fn prove(&self, head: &Parts, call_id: CallId) -> Result<Arc<Caller>, Reply> {
         let authorization = head.headers.get(http::header::AUTHORIZATION);
         let proven = self.parts.keys.identify(authorization.and_then(|value| value.to_str().ok()));
@@ -218,7 +220,7 @@ impl Pipeline {
     }
 
     /// What is refused before there is a call.
-    pub fn turn_away(&self, why: TurnedAway, call_id: CallId) -> Reply {
+    pub fn turn_away(&self, why: &TurnedAway, call_id: CallId) -> Reply {
         self.parts.recorder.refused(why.reason());
         reply::unrecorded(&why.refusal(), call_id)
     }

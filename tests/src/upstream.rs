@@ -183,7 +183,8 @@ fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
             let body = error_body("rate_limit_error", "too much");
             write_whole(&mut writer, status, &[("connection", "close".to_owned())], &body)?;
             writer.shutdown(Shutdown::Write)?;
-            return Ok(drop(io::copy(&mut reader, &mut io::sink())));
+            io::copy(&mut reader, &mut io::sink())?;
+            return Ok(());
         }
         let body = read_body(&mut reader, &head, matches!(act, Act::SlowReader))?;
         let seen = Seen { head, body };
@@ -288,21 +289,21 @@ fn answer(writer: &mut TcpStream, stream: bool, words: &[String]) -> io::Result<
     }
     write_stream_head(writer)?;
     for word in words {
-        write_chunk(writer, &event(&chunk(json!({"content": word}), None)))?;
+        write_chunk(writer, &event(&chunk(&json!({"content": word}), None)))?;
     }
     finish(writer, true)
 }
 
 fn write_rest(writer: &mut TcpStream, from: usize, done: bool) -> io::Result<bool> {
     for word in &WORDS[from..] {
-        write_chunk(writer, &event(&chunk(json!({"content": word}), None)))?;
+        write_chunk(writer, &event(&chunk(&json!({"content": word}), None)))?;
     }
     finish(writer, done)
 }
 
 fn finish(writer: &mut TcpStream, done: bool) -> io::Result<bool> {
-    write_chunk(writer, &event(&chunk(json!({}), Some("stop"))))?;
-    let mut usage = chunk(json!({}), None);
+    write_chunk(writer, &event(&chunk(&json!({}), Some("stop"))))?;
+    let mut usage = chunk(&json!({}), None);
     usage["choices"] = json!([]);
     usage["usage"] = usage_json();
     write_chunk(writer, &event(&usage))?;
@@ -344,7 +345,7 @@ fn departed(state: &State) -> io::Result<bool> {
 fn write_tokens(writer: &mut TcpStream, count: usize) -> io::Result<()> {
     for index in 0..count {
         let word = WORDS[index % WORDS.len()];
-        write_chunk(writer, &event(&chunk(json!({"content": word}), None)))?;
+        write_chunk(writer, &event(&chunk(&json!({"content": word}), None)))?;
     }
     Ok(())
 }
@@ -353,7 +354,7 @@ fn write_stream_head(writer: &mut TcpStream) -> io::Result<()> {
     writer.write_all(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
     )?;
-    write_chunk(writer, &event(&chunk(json!({"role": "assistant", "content": ""}), None)))
+    write_chunk(writer, &event(&chunk(&json!({"role": "assistant", "content": ""}), None)))
 }
 
 fn write_chunk(writer: &mut TcpStream, text: &str) -> io::Result<()> {
@@ -382,7 +383,7 @@ fn usage_json() -> Value {
     json!({"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16})
 }
 
-fn chunk(delta: Value, finish: Option<&str>) -> Value {
+fn chunk(delta: &Value, finish: Option<&str>) -> Value {
     json!({
         "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1_700_000_000,
         "model": "scripted-1",

@@ -119,7 +119,7 @@ impl Declared {
 fn joined(headers: &HeaderMap, header: &'static str) -> Result<Option<String>, DeclaredError> {
     let mut text: Option<String> = None;
     for value in headers.get_all(header) {
-        let value = value.to_str().map_err(|_| DeclaredError::Malformed {
+        let value = value.to_str().map_err(|_opaque| DeclaredError::Malformed {
             header,
             what: "holds bytes that are not printable ASCII",
         })?;
@@ -176,6 +176,7 @@ fn regions(text: &str) -> Result<Vec<Country>, &'static str> {
     list::read(text, ITEMS_MAX)?.into_iter().map(region).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that every reader of an item has")]
 fn region(item: list::Item) -> Result<Country, &'static str> {
     const WHAT: &str = "must list countries by their two letters (ISO 3166-1), like `DE, FR`";
     let code = item.value.to_ascii_uppercase();

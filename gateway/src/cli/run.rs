@@ -158,7 +158,7 @@ impl Tasks {
     }
 
     async fn stop(mut self) {
-        drop(self.stop.send(true));
+        self.stop.send_replace(true);
         while self.running.join_next().await.is_some() {}
     }
 }

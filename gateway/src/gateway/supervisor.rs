@@ -74,7 +74,7 @@ impl Supervisor {
 
     /// Lets the collector drain to the last durable record and end; kills it when it does not.
     pub async fn drain(self) {
-        drop(self.stop.send(true));
+        self.stop.send_replace(true);
         if let Err(fault) = self.task.await {
             tracing::error!("the collector's supervisor failed: {fault}");
         }

@@ -30,7 +30,7 @@ impl Calls for Pipeline {
     }
 
     fn turn_away(&self, why: TurnedAway, id: CallId) -> Reply {
-        Self::turn_away(self, why, id)
+        Self::turn_away(self, &why, id)
     }
 
     fn interrupting(&self) {

@@ -103,7 +103,7 @@ impl Generation {
         let stop = self.stop.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
         if let Some(at) = stop {
             self.held.truncate(at);
-            self.end(Finish::Stop, String::new(), pieces)?;
+            self.end(Finish::Stop, "", pieces)?;
             return Ok(true);
         }
         let keep = self.stop.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
@@ -118,10 +118,10 @@ impl Generation {
     pub(crate) fn end(
         &mut self,
         finish: Finish,
-        rest: String,
+        rest: &str,
         pieces: &Pieces,
     ) -> Result<(), LocalError> {
-        let text = std::mem::take(&mut self.held) + &rest;
+        let text = std::mem::take(&mut self.held) + rest;
         if !text.is_empty() {
             send(pieces, Piece::Text(text));
         }
@@ -172,7 +172,7 @@ mod tests {
             stopped = stopped || generation.emit(part, &sender).unwrap();
         }
         if !stopped {
-            generation.end(Finish::Stop, String::new(), &sender).unwrap();
+            generation.end(Finish::Stop, "", &sender).unwrap();
         }
         let mut text = String::new();
         while let Ok(Ok(piece)) = receiver.try_recv() {

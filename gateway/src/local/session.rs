@@ -119,11 +119,11 @@ fn environment(runtime: &Path) -> Result<&'static Environment, LocalError> {
 }
 
 fn open(environment: &Environment, model: &Path, threads: usize) -> ort::Result<OrtSession> {
-    Ok(OrtSession::builder(environment)?
+    OrtSession::builder(environment)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
-        .commit_from_file(model)?)
+        .commit_from_file(model)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` asks for")]

@@ -136,7 +136,7 @@ impl Worker {
             }
             let token = match generation.next(&logits, self.session.stop_tokens()) {
                 Step::Token(token) => token,
-                Step::End(finish) => return generation.end(finish, text.rest(), &job.pieces),
+                Step::End(finish) => return generation.end(finish, &text.rest(), &job.pieces),
             };
             let piece = text.push(token)?;
             if generation.emit(&piece, &job.pieces)? {

@@ -49,7 +49,7 @@ impl Pipeline {
                 plan = plan.under(&permit);
                 target = plan.current().ok_or(Refusal::NoEligibleUpstream)?;
             }
-            let failure = match self.attempt(entry, judged, &permit, &target, began).await? {
+            let failure = match self.attempt(entry, judged, (&permit, &target), began).await? {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -71,8 +71,7 @@ impl Pipeline {
         &self,
         entry: &mut Entry,
         judged: &Judged<'_>,
-        permit: &Permit,
-        target: &Permitted,
+        (permit, target): (&Permit, &Permitted),
         began: Instant,
     ) -> Result<Result<Answer, Failure>, Refusal> {
         let stream = judged.call.stream();

@@ -97,6 +97,7 @@ fn token_counts() -> Histogram {
 
 impl Metrics {
     /// Makes and registers every metric.
+    #[expect(clippy::new_without_default, reason = "it registers: made once, on purpose")]
     pub fn new() -> Self {
         let metrics = Self {
             registry: RwLock::default(),
