@@ -8,11 +8,11 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{
-    Observer, Status,
-    receipt::{AppendError, Promise},
-};
 use crate::{
+    append::{
+        Observer, Status,
+        receipt::{AppendError, Promise},
+    },
     canon,
     event::{Draft, Envelope, Position, Timestamp},
     frame,

@@ -94,7 +94,7 @@ impl Receipt {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let deadline = Instant::now() + BLOCKING_DEADLINE;
         loop {
-            if let Poll::Ready(result) = self.look(stage, &mut Context::from_waker(&waker)) {
+            if let Poll::Ready(result) = self.look(stage, &Context::from_waker(&waker)) {
                 return result;
             }
             let left = deadline.saturating_duration_since(Instant::now());

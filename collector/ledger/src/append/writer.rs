@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    queue::{Job, Shared, Work},
-    receipt::{AppendError, Promise},
-};
 use crate::{
+    append::{
+        queue::{Job, Shared, Work},
+        receipt::{AppendError, Promise},
+    },
     disk::Storage,
     event::{DecisionBody, Kind, Parts, Timestamp},
     frame::{self, Hash, Place},

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{File, Lock, Storage};
+use crate::disk::{File, Lock, Storage};
 
 /// The piece of a file that reaches the medium whole or not at all.
 const PAGE_BYTES: usize = 512;

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{OpenError, io_error, tail::Tail};
 use crate::{
     disk::Storage,
     event::{Event, Kind, Label},
     frame::{self, Parsed},
+    recover::{OpenError, io_error, tail::Tail},
     segment::{self, Cursor, Entry, Flaw, SegmentName, Step},
 };
 

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use super::{OpenError, Witnesses, io_error};
 use crate::{
     disk::Storage,
     event::Kind,
     frame::{self, Parsed},
     mark::Found,
+    recover::{OpenError, Witnesses, io_error},
     segment::{self, Break, Cursor, Flaw, SegmentName, Step},
 };
 

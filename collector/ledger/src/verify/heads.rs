@@ -4,11 +4,11 @@ use std::{io, path::Path};
 
 use uuid::Uuid;
 
-use super::{Fault, FaultKind, Report};
 use crate::{
     disk::Storage,
     head::{Head, HeadError, HeadReader, PublicKeys},
     segment::Cursor,
+    verify::{Fault, FaultKind, Report},
 };
 
 /// A stream's heads, read in step with its events.

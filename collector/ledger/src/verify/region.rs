@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::{FaultKind, Walk};
 use crate::{
     event::Kind,
     frame::{self, Damage, Frame, FrameKind, Parsed},
     segment::{self, Break, Cursor, Entry, Flaw, Step},
+    verify::{FaultKind, Walk},
 };
 
 /// A header that claims a seq this far from the last is no header.
