@@ -13,6 +13,10 @@ use crate::append::{
     receipt::{AppendError, Promise},
 };
 use crate::{
+    append::{
+        Observer, Status,
+        receipt::{AppendError, Promise},
+    },
     canon,
     event::{Draft, Envelope, Position, Timestamp},
     frame,

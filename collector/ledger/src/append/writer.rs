@@ -13,6 +13,10 @@ use crate::append::{
     receipt::{AppendError, Promise},
 };
 use crate::{
+    append::{
+        queue::{Job, Shared, Work},
+        receipt::{AppendError, Promise},
+    },
     disk::Storage,
     event::{DecisionBody, Kind, Parts, Timestamp},
     frame::{self, Hash, Place},

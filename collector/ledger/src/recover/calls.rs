@@ -11,6 +11,7 @@ use crate::{
     disk::Storage,
     event::{Event, Kind, Label},
     frame::{self, Parsed},
+    recover::{OpenError, io_error, tail::Tail},
     segment::{self, Cursor, Entry, Flaw, SegmentName, Step},
 };
 

@@ -10,6 +10,7 @@ use crate::{
     event::Kind,
     frame::{self, Parsed},
     mark::Found,
+    recover::{OpenError, Witnesses, io_error},
     segment::{self, Break, Cursor, Flaw, SegmentName, Step},
 };
 

@@ -9,6 +9,7 @@ use crate::{
     disk::Storage,
     head::{Head, HeadError, HeadReader, PublicKeys},
     segment::Cursor,
+    verify::{Fault, FaultKind, Report},
 };
 
 /// A stream's heads, read in step with its events.

@@ -9,6 +9,7 @@ use crate::{
     event::Kind,
     frame::{self, Damage, Frame, FrameKind, Parsed},
     segment::{self, Break, Cursor, Entry, Flaw, Step},
+    verify::{FaultKind, Walk},
 };
 
 /// A header that claims a seq this far from the last is no header.
