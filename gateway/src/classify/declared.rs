@@ -173,7 +173,7 @@ fn unknown() -> DeclaredLabel {
 }
 
 fn regions(text: &str) -> Result<Vec<Country>, &'static str> {
-    list::read(text, ITEMS_MAX)?.into_iter().map(region).collect()
+    list::read(text, ITEMS_MAX)?.iter().map(region).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that every reader of an item has")]

@@ -291,8 +291,8 @@ struct Segments {
     end: usize,
 }
 
-/// Reads `//`-separated segments; the last one may run into prose, so each item counts only as
-/// far as it is known or has the form of a category.
+/// Reads `//`-separated segments up to the first that is none. The last one may run into prose,
+/// so each item counts only as far as it is known or has the form of a category.
 fn segments(text: &str, start: usize) -> Segments {
     let fits = |letter: &char| letter.is_ascii_alphanumeric() || " ,/-".contains(*letter);
     let line = &text[start..];
@@ -304,12 +304,20 @@ fn segments(text: &str, start: usize) -> Segments {
         let trimmed = item.trim();
         let upper = trimmed.to_ascii_uppercase();
         let known = DISSEMINATION.iter().find(|(written, _)| begins_with_word(&upper, written));
-        if let Some((_, mark)) = known {
+        let taken = if let Some((written, mark)) = known {
             parts.marks.push(mark);
-            parts.end = at + item.len();
+            // Behind `REL TO` countries follow, in capitals.
+            let countries = *mark == "rel-to" && is_capital(trimmed);
+            if countries { trimmed.len() } else { written.len() }
         } else if let Some(category) = category(trimmed) {
             parts.categories.push(category);
-            parts.end = at + item.len();
+            trimmed.find([' ', ',']).unwrap_or(trimmed.len())
+        } else {
+            0
+        };
+        parts.end = at + (item.len() - item.trim_start().len()) + taken;
+        if taken < trimmed.len() {
+            break;
         }
         at += item.len() + 1;
     }

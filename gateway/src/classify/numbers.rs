@@ -116,14 +116,30 @@ fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
 }
 
-/// Finds the numbers in one run; what a card took is nobody's phone.
+/// Finds the numbers in one run: cards first, and people's numbers in what they leave, so that
+/// no phone swallows the beginning of a card.
 fn run(text: &str, groups: &[Group], hits: &mut Vec<Hit>) {
+    let (mut index, mut free) = (0, 0);
+    while index < groups.len() {
+        match card(text, &groups[index..]) {
+            Some((count, hit)) => {
+                people(text, &groups[free..index], hits);
+                hits.push(hit);
+                index += count;
+                free = index;
+            }
+            None => index += 1,
+        }
+    }
+    people(text, &groups[free..], hits);
+}
+
+/// Finds phones and social security numbers.
+fn people(text: &str, groups: &[Group], hits: &mut Vec<Hit>) {
     let mut index = 0;
     while index < groups.len() {
         let rest = &groups[index..];
-        let found = card(text, rest)
-            .or_else(|| social_security(text, rest, index == 0))
-            .or_else(|| phone(text, rest, index == 0));
+        let found = social_security(text, rest).or_else(|| phone(text, rest, index == 0));
         match found {
             Some((count, hit)) => {
                 hits.push(hit);
@@ -175,72 +191,75 @@ fn card_confidence(text: &str, groups: &[Group]) -> Option<Confidence> {
 }
 
 /// A US social security number: `123-45-6789`, whose parts are never all zero.
-fn social_security(text: &str, groups: &[Group], first: bool) -> Option<(usize, Hit)> {
-    let [area, group, serial, ..] = groups else { return None };
+fn social_security(text: &str, groups: &[Group]) -> Option<(usize, Hit)> {
+    let [area, group, serial, rest @ ..] = groups else { return None };
     let part = |group: &Group| &text[group.start..group.end];
-    let fits = first && groups.len() == 3;
     let sizes = (part(area).len(), part(group).len(), part(serial).len()) == (3, 2, 4);
-    let dashes = text.get(area.end..group.start) == Some("-")
-        && text.get(group.end..serial.start) == Some("-");
+    let dashes = [(area, group), (group, serial)];
+    let dashed = dashes.iter().all(|(one, two)| &text[one.end..two.start] == "-");
+    let joined = text[..area.start].ends_with('-')
+        || rest.first().is_some_and(|next| &text[serial.end..next.start] == "-");
     let given = !matches!(part(area), "000" | "666") && !part(area).starts_with('9');
     let zeros = part(group) == "00" || part(serial) == "0000";
-    if !(fits && sizes && dashes && given && !zeros) {
+    if !sizes || !dashed || joined || !given || zeros {
         return None;
     }
     let range = area.start..serial.end;
     Some((3, Hit { range, kind: Kind::SocialSecurity, confidence: Confidence::Medium }))
 }
 
-/// A phone number at the first group: how many groups it takes, and the hit.
+/// A phone number at the first group: how many groups it takes, and the hit. `first` says that
+/// no digits stand in front of the group.
 fn phone(text: &str, groups: &[Group], first: bool) -> Option<(usize, Hit)> {
-    let start = groups.first()?.start;
-    let (mut digits, mut count) = (0, 0);
-    for group in groups.iter().take(PHONE_GROUPS_MAX) {
-        let size = group.end - group.start;
-        if digits + size > PHONE_DIGITS_MAX {
-            break;
+    let taken = within_length(groups);
+    let start = taken.first()?.start;
+    let (before, ahead) = (text[..start].chars().next_back(), start.checked_sub(2));
+    let free = ahead.is_none_or(|place| !text.as_bytes()[place].is_ascii_alphanumeric());
+    let international = before == Some('+') && free && !text[start..].starts_with('0');
+    let bracket = before == Some('(');
+    let (confidence, count) = if international && digits(taken) >= 8 {
+        (Confidence::High, taken.len())
+    } else {
+        let said = first && digits(taken) >= DIGITS_MIN && says(text, start, &PHONE_WORDS);
+        match national(text, taken, first) {
+            Some(count) if said => (Confidence::High, count),
+            Some(count) => (Confidence::Medium, count),
+            None if said && !is_date(text, taken) => (Confidence::High, taken.len()),
+            None => return None,
         }
-        digits += size;
-        count += 1;
-    }
-    let taken = groups.get(..count).filter(|taken| !taken.is_empty())?;
-    let (confidence, from) = phone_form(text, taken, digits, first)?;
-    let end = taken[count - 1].end;
-    let start = if from { start - 1 } else { start };
-    Some((count, Hit { range: start..end, kind: Kind::Phone, confidence }))
+    };
+    let start = if international || bracket { start - 1 } else { start };
+    let range = start..taken[count - 1].end;
+    Some((count, Hit { range, kind: Kind::Phone, confidence }))
 }
 
-/// Which form of phone number the groups have: how sure, and whether a sign in front of them
-/// belongs to it.
-fn phone_form(
-    text: &str,
-    groups: &[Group],
-    digits: usize,
-    first: bool,
-) -> Option<(Confidence, bool)> {
-    let bytes = text.as_bytes();
-    let start = groups[0].start;
-    let head = &text[start..groups[0].end];
-    let before = start.checked_sub(1).map(|place| bytes[place]);
-    let free = start < 2 || !bytes[start - 2].is_ascii_alphanumeric();
-    if before == Some(b'+') && free && digits >= 8 && !head.starts_with('0') {
-        return Some((Confidence::High, true));
-    }
-    if !first {
-        return None;
-    }
-    let bracket = before == Some(b'(');
+/// As many groups as one phone number may have.
+fn within_length(groups: &[Group]) -> &[Group] {
+    let fits = |count: &usize| digits(&groups[..*count]) <= PHONE_DIGITS_MAX;
+    let count = (1..=groups.len().min(PHONE_GROUPS_MAX)).take_while(fits).last();
+    &groups[..count.unwrap_or(0)]
+}
+
+fn digits(groups: &[Group]) -> usize {
+    groups.iter().map(|group| group.end - group.start).sum()
+}
+
+/// How many groups make a number in one of the national ways to write it.
+fn national(text: &str, groups: &[Group], first: bool) -> Option<usize> {
     let sizes: Vec<usize> = groups.iter().map(|group| group.end - group.start).collect();
-    if says(text, start, &PHONE_WORDS) && digits >= 7 && !is_date(text, groups) {
-        return Some((Confidence::High, bracket));
-    }
-    let known = match sizes.as_slice() {
-        [3, 3, 4] => american(text, &groups[..2]),
-        [1, 3, 3, 4] => head == "1" && american(text, &groups[1..3]),
-        [2, 2, 2, 2, 2] => head.starts_with('0') && !head.ends_with('0'),
-        _ => trunk(text, groups, digits),
+    let head = &text[groups[0].start..groups[0].end];
+    // Within a list of numbers only hyphens and dots tell where a phone begins.
+    let clear = |count: usize| {
+        let gaps = groups[..count].windows(2);
+        first || gaps.into_iter().all(|pair| !text[pair[0].end..pair[1].start].contains(' '))
     };
-    known.then_some((Confidence::Medium, bracket))
+    match sizes.as_slice() {
+        [3, 3, 4, ..] if clear(3) && american(text, &groups[..2]) => Some(3),
+        [1, 3, 3, 4, ..] if head == "1" && clear(4) && american(text, &groups[1..3]) => Some(4),
+        [2, 2, 2, 2, 2, ..] if first && head.starts_with('0') && head != "00" => Some(5),
+        _ if first && trunk(text, groups) => Some(groups.len()),
+        _ => None,
+    }
 }
 
 /// Area and exchange of the North American plan: neither begins with 0 or 1.
@@ -249,12 +268,12 @@ fn american(text: &str, groups: &[Group]) -> bool {
 }
 
 /// `030 1234567`, `0171/2345678`, `0049 30 …`: zeros in front, then groups.
-fn trunk(text: &str, groups: &[Group], digits: usize) -> bool {
+fn trunk(text: &str, groups: &[Group]) -> bool {
     let head = &text[groups[0].start..groups[0].end];
     let address = groups.len() == 4 && groups.iter().all(|group| group.end - group.start <= 3);
     let zeros = head.bytes().take_while(|byte| *byte == b'0').count();
     (2..=5).contains(&groups.len())
-        && (9..=PHONE_DIGITS_MAX).contains(&digits)
+        && digits(groups) >= 9
         && (3..=5).contains(&head.len())
         && (1..=2).contains(&zeros)
         && zeros < head.len()
@@ -282,7 +301,9 @@ fn says(text: &str, at: usize, words: &[&str]) -> bool {
         before.match_indices(word).any(|(place, _)| {
             let ahead = before[..place].chars().next_back();
             let behind = before[place + word.len()..].chars().next();
-            !ahead.is_some_and(char::is_alphanumeric) && !behind.is_some_and(char::is_alphabetic)
+            // An underscore goes on: `[PHONE_1]` stands for a number and speaks of none.
+            let goes_on = |letter: char| letter.is_alphabetic() || letter == '_';
+            !ahead.is_some_and(goes_on) && !behind.is_some_and(goes_on)
         })
     })
 }

@@ -16,6 +16,7 @@ use crate::classify::{
     markings::{self, Marking},
     numbers,
     plain::Plain,
+    redact,
     secrets::{self, Secrets},
 };
 
@@ -122,6 +123,9 @@ impl Patterns {
     fn scan_layer(&self, text: &str, prose: bool, settings: &Settings, found: &mut Found<'_>) {
         for word in self.keywords.find_overlapping_iter(text) {
             let at = word.start()..word.end();
+            if redact::is_token(text, at.start) {
+                continue;
+            }
             match self.cues[word.pattern().as_usize()] {
                 Cue::Secret(cue) => self.secrets.look(text, at, cue, found),
                 Cue::Marking(marking) if prose => {

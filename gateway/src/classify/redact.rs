@@ -12,6 +12,12 @@ use crate::{
     wire::{Call, Edit, json},
 };
 
+/// What a masked letter or digit becomes. No asterisk: a line of those ornaments a banner.
+const MASK: char = '\u{2022}';
+
+/// Longest name, and longest number, in a token.
+const NAME_BYTES_MAX: usize = 12;
+
 /// What replaces one range of a text.
 struct Cut {
     range: Range<usize>,
@@ -64,6 +70,21 @@ pub fn covers(pattern: &str, category: &str) -> bool {
     }
 }
 
+/// Whether the byte at `at` is within a token such as `[SECRET_1]`: its words are no cues, or
+/// redaction would make new findings.
+pub(super) fn is_token(text: &str, at: usize) -> bool {
+    let bytes = text.as_bytes();
+    let letter = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'_';
+    let before = bytes[..at].iter().rev().take(NAME_BYTES_MAX).take_while(|byte| letter(byte));
+    let Some(start) = at.checked_sub(before.count() + 1) else { return false };
+    let name =
+        bytes[start + 1..].iter().take(NAME_BYTES_MAX).take_while(|byte| letter(byte)).count();
+    let number = &bytes[start + 1 + name..];
+    let digits =
+        number.iter().take(NAME_BYTES_MAX).take_while(|byte| byte.is_ascii_digit()).count();
+    bytes[start] == b'[' && name > 0 && digits > 0 && number.get(digits) == Some(&b']')
+}
+
 /// What makes two ways of writing one value the same: spaces and case of numbers, case of mail.
 pub(super) fn identity(kind: Kind, value: &str) -> String {
     match kind {
@@ -110,7 +131,7 @@ fn redacted(text: &str, cuts: &[Cut], tokens: &mut Tokens) -> String {
         match cut.how {
             Redaction::Tokenize => out.push_str(&tokens.token(cut.kind, value)),
             Redaction::Mask => {
-                out.extend(value.chars().map(|c| if c.is_alphanumeric() { '*' } else { c }));
+                out.extend(value.chars().map(|c| if c.is_alphanumeric() { MASK } else { c }));
             }
             Redaction::Drop => {}
         }

@@ -16,6 +16,9 @@ const TOKEN_WINDOW: usize = 4096;
 /// How far around a word about AWS its secret key is looked for.
 const AWS_WINDOW: usize = 256;
 
+/// The length of a secret access key of AWS.
+const AWS_SECRET_BYTES: usize = 40;
+
 /// Letters a key may be made of.
 #[derive(Debug, Clone, Copy)]
 enum Letters {
@@ -158,7 +161,6 @@ const PLACEHOLDERS: [&str; 14] = [
 #[derive(Debug)]
 pub(super) struct Secrets {
     assigned: Regex,
-    aws: Regex,
     bearer: Regex,
     address: Regex,
     armour: Regex,
@@ -206,7 +208,6 @@ impl Secrets {
                 r#"(?:(?:=>|:=|==?|:)[ \t]*|(?:is|ist|est|es)[ \t]+:?[ \t]*)"#,
                 r#"["'`\\]*([^\s"'`\\,;<>{}\[\]()]+)"#,
             )),
-            aws: regex(r"(?:^|[^A-Za-z0-9/+])([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"),
             bearer: regex(r#"^["']?[ :=]+["']?([A-Za-z0-9._~+/-]+=*)"#),
             address: regex(r#"^://[^\s/:@"'<>]*:([^\s/@"'<>]+)@"#),
             armour: regex(r"^(?i:-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----)"),
@@ -223,12 +224,12 @@ impl Secrets {
             Cue::Maker(index) => {
                 let made = made(text, &word, &MAKERS[index], found);
                 if made && MAKERS[index].4 == Kind::AwsKey {
-                    self.aws(text, word, found);
+                    aws(text, &word, found);
                 }
             }
             Cue::Password => self.assigned(text, word, looks_chosen, found),
             Cue::Token => self.assigned(text, word, looks_random, found),
-            Cue::Aws => self.aws(text, word, found),
+            Cue::Aws => aws(text, &word, found),
             Cue::Bearer => self.bearer(text, word, found),
             Cue::Address => self.address(text, word, found),
             Cue::Armour => self.armour(text, word, found),
@@ -257,17 +258,6 @@ impl Secrets {
         if looks(value_text) && !stands_for(value_text) {
             let start = word.end + value.start();
             found.hit(start..start + value_text.len(), Kind::Secret, Confidence::Medium);
-        }
-    }
-
-    /// A secret access key near a word about AWS.
-    fn aws(&self, text: &str, word: Range<usize>, found: &mut Found<'_>) {
-        for groups in self.aws.captures_iter(window(text, word.end, AWS_WINDOW)) {
-            let Some(key) = groups.get(1) else { continue };
-            if mixed(key.as_str()) && entropy(key.as_str()) >= 4.0 {
-                let range = word.end + key.start()..word.end + key.end();
-                found.hit(range, Kind::AwsKey, Confidence::High);
-            }
         }
     }
 
@@ -310,6 +300,19 @@ impl Secrets {
         };
         found.key_end = end;
         found.hit(word.start..end, Kind::PrivateKey, Confidence::High);
+    }
+}
+
+/// A secret access key near a word about AWS: a run of exactly forty letters, close to random.
+fn aws(text: &str, word: &Range<usize>, found: &mut Found<'_>) {
+    let mut at = word.end;
+    let ends = |letter: char| !letter.is_ascii_alphanumeric() && letter != '/' && letter != '+';
+    for run in window(text, word.end, AWS_WINDOW).split_inclusive(ends) {
+        let key = run.trim_end_matches(ends);
+        if key.len() == AWS_SECRET_BYTES && mixed(key) && entropy(key) >= 4.0 {
+            found.hit(at..at + key.len(), Kind::AwsKey, Confidence::High);
+        }
+        at += run.len();
     }
 }
 
@@ -372,9 +375,10 @@ fn stands_for(value: &str) -> bool {
     if mixed(value) && value.len() >= 24 {
         return false;
     }
+    let blank = !value.chars().any(char::is_alphanumeric);
     let variable = value.starts_with(['$', '%', '{', '<', '[']) || lower.starts_with("env.");
     let path = lower.starts_with('/') || lower.starts_with("http:") || lower.starts_with("https:");
-    variable || path || PLACEHOLDERS.iter().any(|filler| lower.contains(filler))
+    blank || variable || path || PLACEHOLDERS.iter().any(|filler| lower.contains(filler))
 }
 
 /// Large and small letters and digits, all of them.
