@@ -104,7 +104,9 @@ impl AccessLog {
             "outcome": access.outcome,
         });
         let receipt = self.ledger.append(draft(Kind::Access, tenant, &body)?)?;
-        timeout(DURABLE_WITHIN, receipt.durable()).await.map_err(|_late| AppendError::TimedOut)??;
+        timeout(DURABLE_WITHIN, receipt.durable())
+            .await
+            .map_err(|_late| AppendError::TimedOut)??;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::table::{Marks, Store, TableError, Watch};
 pub use opening::Opened;
 
 /// How long a statement waits for the reader to look; a reader that takes longer is catching up.
-const LOOK_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// How long a commit of everything may take.
 const COMMIT_WITHIN: Duration = Duration::from_secs(120);
 
@@ -124,9 +124,11 @@ impl Collector {
     /// There is no answer, or it could not be written down: then nobody gets to see it.
     pub async fn sql(&self, who: &str, scope: &Scope, sql: &str) -> Result<Answer, AskError> {
         let began = Instant::now();
-        let _late = timeout(LOOK_WITHIN, self.reader.look()).await;
-        let snapshot = self.state.snapshot();
-        let answer = self.engine.answer(&snapshot, scope, sql).await;
+        // INVARIANT: an answer holds all that was durable when the statement came.
+        let answer = match timeout(LOOK_WITHIN, self.reader.look()).await {
+            Ok(true) => self.engine.answer(self.state.snapshot(), scope, sql).await,
+            Ok(false) | Err(_) => Err(QueryError::Behind),
+        };
         let asked = Asked { who, scope, sql, began };
         asked.write_down(&self.access, &answer).await?;
         Ok(answer?)
@@ -137,19 +139,8 @@ impl Collector {
     /// # Errors
     /// It did not all land.
     pub async fn commit(&self) -> Result<Marks, CollectorError> {
-        let all = async {
-            loop {
-                self.reader.look().await;
-                self.committer.commit().await.map_err(CollectorError::Commit)?;
-                match &self.state.snapshot().reach {
-                    Reach::Full => return Ok(self.state.read()),
-                    Reach::Refused(why) => return Err(CollectorError::LedgerRefused(why.clone())),
-                    Reach::Starting | Reach::Behind => {}
-                }
-            }
-        };
-        let late = || CollectorError::Commit("it took too long".to_owned());
-        timeout(COMMIT_WITHIN, all).await.unwrap_or_else(|_late| Err(late()))
+        let all = drain(&self.state, &self.reader, || self.committer.commit());
+        timeout(COMMIT_WITHIN, all).await.unwrap_or_else(|_late| Err(too_late()))
     }
 
     /// How the collector is, for machines.
@@ -191,24 +182,38 @@ impl Collector {
     pub async fn stop(self, reason: &str) -> Result<(), CollectorError> {
         let Self { state, access, reader, committer, .. } = self;
         let closed = access.close(reason);
-        let drained = timeout(COMMIT_WITHIN, async {
-            loop {
-                reader.look().await;
-                committer.finish().await.map_err(CollectorError::Commit)?;
-                match &state.snapshot().reach {
-                    Reach::Full => return Ok(()),
-                    Reach::Refused(why) => return Err(CollectorError::LedgerRefused(why.clone())),
-                    Reach::Starting | Reach::Behind => {}
-                }
-            }
-        });
-        let drained = drained.await.unwrap_or_else(|_late| {
-            Err(CollectorError::Commit("it took too long".to_owned()))
-        });
+        let drained = drain(&state, &reader, || committer.finish());
+        let drained = timeout(COMMIT_WITHIN, drained).await;
+        let drained = drained.unwrap_or_else(|_late| Err(too_late()));
         reader.stop();
         committer.stop().await;
-        drained.and(closed.map_err(CollectorError::Access))
+        drained?;
+        Ok(closed?)
     }
+}
+
+/// Reads and commits in turn until all that is durable is in the tables.
+async fn drain<F: Future<Output = Result<(), String>>>(
+    state: &State,
+    reader: &ReaderThread,
+    commit: impl Fn() -> F,
+) -> Result<Marks, CollectorError> {
+    loop {
+        if !reader.look().await {
+            return Err(CollectorError::Commit("the ledger is not being read".to_owned()));
+        }
+        let reach = state.snapshot().reach.clone();
+        commit().await.map_err(CollectorError::Commit)?;
+        match reach {
+            Reach::Full => return Ok(state.read()),
+            Reach::Refused(why) => return Err(CollectorError::LedgerRefused(why)),
+            Reach::Starting | Reach::Behind => {}
+        }
+    }
+}
+
+fn too_late() -> CollectorError {
+    CollectorError::Commit("it took too long".to_owned())
 }
 
 // === impl Onlooker ===
@@ -249,7 +254,7 @@ impl Onlooker {
     ) -> Result<Answer, AskError> {
         let began = Instant::now();
         let snapshot = self.state.snapshot();
-        let answer = self.engine.answer(&snapshot, scope, sql).await;
+        let answer = self.engine.answer(snapshot, scope, sql).await;
         if let Some(log) = log {
             Asked { who, scope, sql, began }.write_down(log, &answer).await?;
         }
@@ -291,10 +296,7 @@ impl Asked<'_> {
 ///
 /// # Errors
 /// It stays taken, or does not open.
-pub async fn open_access(
-    folder: &DataFolder,
-    limits: &Limits,
-) -> Result<AccessLog, AccessError> {
+pub async fn open_access(folder: &DataFolder, limits: &Limits) -> Result<AccessLog, AccessError> {
     const TRIES: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(50);
     for _try in 1..TRIES {
@@ -308,9 +310,7 @@ pub async fn open_access(
     AccessLog::open(folder, limits)
 }
 
-async fn first_state(
-    stores: [Option<&Store>; 4],
-) -> Result<(State, Seen), CollectorError> {
+async fn first_state(stores: [Option<&Store>; 4]) -> Result<(State, Seen), CollectorError> {
     let mut seen = Seen::default();
     let mut versions = [const { (None, Marks::new()) }; 4];
     for (store, place) in stores.into_iter().zip(&mut versions) {

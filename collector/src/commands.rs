@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cordon_collector::access::{AccessError, AccessLog};
 use cordon_collector::ask::{Ask, AskError, Told};
@@ -11,12 +12,17 @@ use cordon_collector::config::{DataFolder, Limits};
 use cordon_collector::query::{Format, QueryError, Scope};
 use cordon_collector::serve::{Socket, serve};
 use cordon_collector::table::NoWatch;
-use cordon_collector::verify::prove;
+use cordon_collector::verify::{Report, prove};
 use cordon_ledger::recover::OpenError;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
+
+/// How long a collector may take from taking its stream to answering.
+const STARTING_MAX: Duration = Duration::from_secs(30);
+/// How long to wait before asking it again.
+const STARTING_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a command ended.
 #[derive(Debug, Default)]
@@ -133,10 +139,20 @@ pub(crate) async fn sql(folder: &DataFolder, question: &Question) -> Done {
         tenant: question.tenant.as_deref(),
         who: &owner(),
     };
-    match ask.through(&folder.socket()).await {
-        Ok(told) => told_to_done(told),
-        Err(AskError::NotRunning) => sql_alone(folder, question).await,
-        Err(error @ AskError::Broken(_)) => Done::no(error.to_string()),
+    let deadline = Instant::now() + STARTING_MAX;
+    loop {
+        match ask.through(&folder.socket()).await {
+            Ok(told) => return told_to_done(told),
+            Err(AskError::NotRunning) => {}
+            Err(error @ AskError::Broken(_)) => return Done::no(error.to_string()),
+        }
+        match own_log(folder, &Limits::default()) {
+            // Somebody has the stream and does not answer yet: a collector that starts.
+            Err(error) if is_taken(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(STARTING_PAUSE).await;
+            }
+            log => return sql_alone(folder, question, log).await,
+        }
     }
 }
 
@@ -157,13 +173,16 @@ fn is_wrong_usage(code: &str) -> bool {
     matches!(code, "READ_ONLY" | "INVALID_SQL" | "STATEMENT_TOO_LONG" | "INVALID_HEADER")
 }
 
-async fn sql_alone(folder: &DataFolder, question: &Question) -> Done {
-    let limits = Limits::default();
-    let log = match own_log(folder, &limits).await {
+async fn sql_alone(
+    folder: &DataFolder,
+    question: &Question,
+    log: Result<AccessLog, AccessError>,
+) -> Done {
+    let log = match log {
         Ok(log) => Ok(Some(log)),
-        Err(error) if not_ours_to_write(&error) => {
-            Err(format!("this folder cannot be written to: this question is not recorded ({error})"))
-        }
+        Err(error) if not_ours_to_write(&error) => Err(format!(
+            "this folder cannot be written to: this question is not recorded ({error})"
+        )),
         Err(error) => return Done::no(error.to_string()),
     };
     let (log, mut notes) = match log {
@@ -205,14 +224,18 @@ async fn answer_alone(
     Ok((answer.to_text(question.format).map_err(|error| no(&error))?, notes))
 }
 
+fn is_taken(error: &AccessError) -> bool {
+    matches!(error, AccessError::Open(OpenError::Locked { .. }))
+}
+
 /// The collector's stream, for one event.
-async fn own_log(folder: &DataFolder, limits: &Limits) -> Result<AccessLog, AccessError> {
+fn own_log(folder: &DataFolder, limits: &Limits) -> Result<AccessLog, AccessError> {
     let probe = folder.ledger();
     if let Err(source) = rustix::fs::access(&probe, rustix::fs::Access::WRITE_OK) {
         let open = OpenError::Io { path: probe, source: source.into() };
         return Err(AccessError::Open(open));
     }
-    collector::open_access(folder, limits).await
+    AccessLog::open(folder, limits)
 }
 
 fn not_ours_to_write(error: &AccessError) -> bool {
@@ -229,7 +252,7 @@ fn owner() -> String {
 }
 
 /// Proves ledger and tables.
-pub(crate) async fn verify(folder: &DataFolder, as_json: bool) -> Done {
+pub(crate) async fn verify(folder: &DataFolder, write: fn(&Report) -> String) -> Done {
     if !folder.ledger().is_dir() {
         let note = format!("`{}` holds no ledger", folder.root().display());
         return Done::wrong(note);
@@ -239,6 +262,5 @@ pub(crate) async fn verify(folder: &DataFolder, as_json: bool) -> Done {
         Err(error) => return Done::no(error.to_string()),
     };
     let code = u8::from(!report.is_ok());
-    let output = if as_json { format!("{}\n", report.to_json()) } else { report.to_text() };
-    Done { code, output, notes: Vec::new() }
+    Done { code, output: write(&report), notes: Vec::new() }
 }

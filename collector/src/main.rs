@@ -5,13 +5,14 @@
 
 mod commands;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use cordon_collector::config::{DataFolder, VERSION};
 use cordon_collector::query::Format;
+use cordon_collector::verify::Report;
 use rustix::fs::Mode;
 use tracing_subscriber::EnvFilter;
 
@@ -87,7 +88,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("CORDON_LOG")
         .unwrap_or_else(|_unset| EnvFilter::new("warn,cordon_collector=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let done = on_large_stack(move || command(arguments.command));
     finish(&done)
 }
@@ -100,7 +105,12 @@ async fn command(command: Command) -> Done {
             let question = commands::Question { statement, format: format.into(), tenant };
             sql(&DataFolder::new(data), &question).await
         }
-        Command::Verify { json, data } => verify(&DataFolder::new(data), json).await,
+        Command::Verify { json: true, data } => {
+            verify(&DataFolder::new(data), |report| format!("{}\n", report.to_json())).await
+        }
+        Command::Verify { json: false, data } => {
+            verify(&DataFolder::new(data), Report::to_text).await
+        }
     }
 }
 

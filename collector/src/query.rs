@@ -3,9 +3,11 @@
 //! In order: the statement waits for one of its tenant's places, is parsed and planned in a
 //! session of its own, passes the guard, runs under deadline and memory limit, and its rows are
 //! counted as they come: a longer answer is an error, never a cut one. Tenant scope lies below
-//! everything, in the tables' own scan. Knows nothing of sockets.
+//! everything, in the tables' own scan. Statements run on threads of their own, so that none can
+//! hold up the reader or the committer. Knows nothing of sockets.
 
 mod answer;
+mod deadline;
 mod guard;
 mod place;
 mod scan;
@@ -13,16 +15,17 @@ mod scope;
 mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use thiserror::Error;
@@ -110,10 +113,23 @@ pub enum QueryError {
 /// Answers statements; one for the whole process.
 #[derive(Debug)]
 pub struct Engine {
+    parts: Arc<Parts>,
+    /// Taken only when the engine ends.
+    threads: Option<tokio::runtime::Runtime>,
+}
+
+/// What a running statement needs.
+#[derive(Debug)]
+struct Parts {
     limits: Limits,
     runtime: Arc<RuntimeEnv>,
     places: Places,
 }
+
+/// Threads that statements run on.
+const THREADS: usize = 4;
+/// Plans are made by recursion: debug builds need far more than the usual 2 MiB.
+const STACK_BYTES: usize = 16 << 20;
 
 // === impl QueryError ===
 
@@ -143,7 +159,7 @@ impl Engine {
     /// refused.
     ///
     /// # Errors
-    /// The runtime cannot be made.
+    /// Its threads cannot be started.
     pub fn new(limits: Limits) -> Result<Self, DataFusionError> {
         let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let runtime = RuntimeEnvBuilder::new()
@@ -151,7 +167,13 @@ impl Engine {
             .with_disk_manager_builder(no_disk)
             .build_arc()?;
         let places = Places::new(limits.statements_per_tenant, limits.statements_max);
-        Ok(Self { limits, runtime, places })
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("statement")
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()?;
+        Ok(Self { parts: Arc::new(Parts { limits, runtime, places }), threads: Some(threads) })
     }
 
     /// The answer to `sql` from `snapshot`, as `scope` may see it.
@@ -160,23 +182,50 @@ impl Engine {
     /// See [`QueryError`].
     pub async fn answer(
         &self,
-        snapshot: &Snapshot,
+        snapshot: Arc<Snapshot>,
         scope: &Scope,
         sql: &str,
     ) -> Result<Answer, QueryError> {
-        if sql.len() > self.limits.statement_bytes_max {
-            return Err(QueryError::TooLong { max: self.limits.statement_bytes_max });
+        let limits = &self.parts.limits;
+        if sql.len() > limits.statement_bytes_max {
+            return Err(QueryError::TooLong { max: limits.statement_bytes_max });
         }
-        let max = self.limits.deadline;
-        let answered = tokio::time::timeout(max, self.answer_in_turn(snapshot, scope, sql)).await;
-        answered.unwrap_or(Err(QueryError::Deadline { max }))
+        let Some(threads) = &self.threads else {
+            return Err(QueryError::Busy);
+        };
+        let max = limits.deadline;
+        let deadline = Instant::now() + max;
+        let (parts, scope, sql) = (Arc::clone(&self.parts), scope.clone(), sql.to_owned());
+        let mut answer = threads
+            .spawn(async move { parts.answer_in_turn(&snapshot, &scope, (&sql, deadline)).await });
+        match tokio::time::timeout(max, &mut answer).await {
+            Ok(answered) => answered.unwrap_or_else(|error| {
+                Err(QueryError::Failed(format!("the statement broke off: {error}")))
+            }),
+            Err(_late) => {
+                answer.abort();
+                Err(QueryError::Deadline { max })
+            }
+        }
     }
+}
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
     async fn answer_in_turn(
         &self,
         snapshot: &Snapshot,
         scope: &Scope,
-        sql: &str,
+        (sql, deadline): (&str, Instant),
     ) -> Result<Answer, QueryError> {
         let _place = self.places.take(scope).await?;
         match &snapshot.reach {
@@ -186,9 +235,9 @@ impl Engine {
         }
         let context = self.session(snapshot, scope).await?;
         let state = context.state();
-        let plan = state.create_logical_plan(sql).await.map_err(invalid)?;
+        let plan = state.create_logical_plan(sql).await.map_err(|error| invalid(&error))?;
         guard::check(&plan)?;
-        self.collect(DataFrame::new(state, plan)).await
+        self.collect(&context, &plan, deadline).await
     }
 
     /// A session for one statement, with nothing in it but the tables as `scope` may see them.
@@ -202,8 +251,7 @@ impl Engine {
             .with_target_partitions(partitions)
             .with_information_schema(true)
             .with_create_default_catalog_and_schema(true);
-        config.options_mut().sql_parser.dialect =
-            datafusion::common::config::Dialect::PostgreSQL;
+        config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
         config.options_mut().execution.parquet.schema_force_view_types = false;
         let state = SessionStateBuilder::new()
             .with_config(config)
@@ -213,19 +261,30 @@ impl Engine {
         let context = SessionContext::new_with_state(state);
         for view in &snapshot.tables {
             let table = AuditTable::new(view.clone(), scope.clone());
-            context.register_table(view.table.name(), Arc::new(table)).map_err(failed)?;
+            context
+                .register_table(view.table.name(), Arc::new(table))
+                .map_err(|error| failed(&error))?;
         }
-        view::register(&context).await.map_err(failed)?;
+        view::register(&context).await.map_err(|error| failed(&error))?;
         Ok(context)
     }
 
     /// Runs the plan and counts what comes out while it comes.
-    async fn collect(&self, frame: DataFrame) -> Result<Answer, QueryError> {
-        let mut stream = frame.execute_stream().await.map_err(failed)?;
+    async fn collect(
+        &self,
+        context: &SessionContext,
+        plan: &LogicalPlan,
+        deadline: Instant,
+    ) -> Result<Answer, QueryError> {
+        let plan =
+            context.state().create_physical_plan(plan).await.map_err(|error| failed(&error))?;
+        let plan = deadline::watch(plan, deadline).map_err(|error| failed(&error))?;
+        let mut stream =
+            execute_stream(plan, context.task_ctx()).map_err(|error| failed(&error))?;
         let mut answer = Answer { schema: stream.schema(), batches: Vec::new(), rows: 0 };
         let mut bytes = 0;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(failed)?;
+            let batch = batch.map_err(|error| self.ended(&error))?;
             answer.rows += batch.num_rows();
             bytes += batch.get_array_memory_size();
             if answer.rows > self.limits.rows_max {
@@ -238,15 +297,25 @@ impl Engine {
         }
         Ok(answer)
     }
+
+    /// An error of a running statement, its own deadline among them.
+    fn ended(&self, error: &DataFusionError) -> QueryError {
+        match error.find_root() {
+            DataFusionError::External(cause) if cause.is::<deadline::Passed>() => {
+                QueryError::Deadline { max: self.limits.deadline }
+            }
+            _ => failed(error),
+        }
+    }
 }
 
 /// An error of parsing or planning: the statement is wrong.
-fn invalid(error: DataFusionError) -> QueryError {
-    QueryError::Invalid(first_line(&error))
+fn invalid(error: &DataFusionError) -> QueryError {
+    QueryError::Invalid(first_line(error))
 }
 
 /// An error of running: the statement is right, and something went wrong with it.
-fn failed(error: DataFusionError) -> QueryError {
+fn failed(error: &DataFusionError) -> QueryError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => QueryError::Memory,
         DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => invalid(error),

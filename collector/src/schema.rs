@@ -158,8 +158,7 @@ impl Table {
 }
 
 fn schema_of(columns: &[Column]) -> Schema {
-    let field = |column: &Column| {
-        Field::new(column.name, column.form.data_type(), !column.required)
-    };
+    let field =
+        |column: &Column| Field::new(column.name, column.form.data_type(), !column.required);
     Schema::new(columns.iter().map(field).collect::<Vec<_>>())
 }

@@ -154,7 +154,7 @@ impl Store {
             schema_force_view_types: false,
             schema: Some(self.table.schema()),
         };
-        let provider = DeltaScanNext::new(snapshot, config).map_err(|e| self.scan_error(e))?;
+        let provider = DeltaScanNext::new(snapshot, config).map_err(|e| self.scan_error(&e))?;
         Ok(Version { table: self.table, number, provider: Arc::new(provider) })
     }
 
@@ -175,7 +175,7 @@ impl Store {
         delta_error(self.table, source)
     }
 
-    fn scan_error(&self, source: DataFusionError) -> TableError {
+    fn scan_error(&self, source: &DataFusionError) -> TableError {
         TableError::Foreign { table: self.table.name(), what: source.to_string() }
     }
 }

@@ -166,7 +166,7 @@ pub async fn prove(folder: &DataFolder) -> Result<Report, ProofError> {
                 chain: entry.chain,
             };
             if broken.is_none() {
-                broken = comparison.compare(record).err();
+                broken = comparison.compare(&record).err();
             }
         },
     )?;

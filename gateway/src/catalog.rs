@@ -18,6 +18,13 @@ use crate::{catalog::facts::CandidateFacts, secret::Secret, wire::Format};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamId(Arc<str>);
 
+/// As its text, by which it is looked up.
+impl std::borrow::Borrow<str> for UpstreamId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl UpstreamId {
     /// Joins the names of the configuration.
     pub fn new(upstream: &str, model: &str) -> Self {

@@ -209,11 +209,11 @@ impl Written {
     }
 
     fn located(&self, fault: &CatalogFault) -> Fault {
-        self.fault(fault.setting.clone(), fault.error.to_string())
+        self.fault(&fault.setting, fault.error.to_string())
     }
 
-    fn fault(&self, setting: Vec<String>, problem: String) -> Fault {
-        Fault { line: self.places.find(&setting), setting: path_text(&setting), problem }
+    fn fault(&self, setting: &[String], problem: String) -> Fault {
+        Fault { line: self.places.find(setting), setting: path_text(setting), problem }
     }
 
     /// What is wrong with single values, whatever the others are.
@@ -252,8 +252,8 @@ impl Written {
         let wrong = checks.into_iter().filter(|(wrong, _, _)| *wrong);
         wrong
             .map(|(_, setting, problem)| {
-                let path = setting.split('.').map(str::to_owned).collect();
-                self.fault(path, problem.to_owned())
+                let path: Vec<_> = setting.split('.').map(str::to_owned).collect();
+                self.fault(&path, problem.to_owned())
             })
             .collect()
     }

@@ -26,7 +26,7 @@ use crate::{
     classify::{Findings, declared::Declared},
     gateway::Gateway,
     identity::{Caller, Role, limits::Running},
-    policy::{Denial, Permit, facts::Asked},
+    policy::{Denial, HostCode, Permit, facts::Asked},
     record::{CallId, Entry, recorder::RefusedReason},
     wire::{Call, Format, openai_chat},
 };
@@ -152,7 +152,10 @@ impl Pipeline {
         if !large {
             return work();
         }
-        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Refusal::Framing))
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|fault| {
+            tracing::error!("inspecting a body failed: {fault}");
+            Err(Refusal::Denied(Denial::host(HostCode::EngineError)))
+        })
     }
 
     fn route(&self, entry: &mut Entry, call: &Call) -> Result<&Arc<Route>, Refusal> {

@@ -11,17 +11,17 @@ use serde::{Deserialize, Deserializer};
 
 /// A number of bytes, written with a unit: `B`, `KiB`, `MiB` or `GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, schemars::JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[0-9]+ *(B|KiB|MiB|GiB)$"))]
 pub struct Size(pub u64);
 
 /// A length of time, written with a unit: `ms`, `s`, `m`, `h` or `d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, schemars::JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[0-9]+ *(ms|s|m|h|d)$"))]
 pub struct Span(pub Duration);
 
 /// A day of the Gregorian calendar, written `YYYY-MM-DD`; counted in days since 1970-01-01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
 pub struct Day(i64);
 
 const SIZE_UNITS: [(&str, u64); 4] =

@@ -9,13 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Keys and tokens are short; a larger file is not what the operator meant.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a secret is found: `{ env = "NAME" }` or `{ file = "PATH" }`.
-#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SecretReference {
     /// The name of an environment variable, read once at start.
@@ -44,6 +44,27 @@ pub enum SecretError {
 pub struct Secret(String);
 
 // === impl SecretReference ===
+
+/// Written by hand: the usual refusal would repeat what was written, which may be a secret.
+impl<'de> Deserialize<'de> for SecretReference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(
+            untagged,
+            deny_unknown_fields,
+            expecting = "a secret never stands in the configuration itself: write \
+                         `{ env = \"NAME\" }` or `{ file = \"PATH\" }`"
+        )]
+        enum Written {
+            Env { env: String },
+            File { file: PathBuf },
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Env { env } => Self::Env(env),
+            Written::File { file } => Self::File(file),
+        })
+    }
+}
 
 impl SecretReference {
     /// Fetches the secret; `variable` looks up the environment. A file must be closed to others.

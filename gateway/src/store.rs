@@ -308,3 +308,6 @@ async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::migrate::MigrateError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

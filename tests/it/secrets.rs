@@ -24,7 +24,7 @@ fn prompts_answers_and_secrets_are_nowhere_but_on_the_wire() {
     let mut world = World::builder()
         .upstream("first", &upstream, &facts)
         .environment("TEST_UPSTREAM_KEY", SECRET)
-        .environment("RUST_LOG", "trace")
+        .environment("RUST_LOG", "trace,cranelift=info,wasmtime=info,regalloc2=info")
         .start();
 
     let mut told = String::new();

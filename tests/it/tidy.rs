@@ -176,8 +176,9 @@ fn import_rank(line: &str) -> Option<u8> {
     let first = path.split([':', ';', ' ']).next().unwrap_or_default();
     match first {
         "std" | "core" | "alloc" => Some(0),
-        "crate" | "cordon_gateway" | "cordon_collector" | "cordon_system" => Some(2),
-        "super" | "self" => None,
+        "crate" => Some(2),
+        // Our other crates may stand with either group.
+        "super" | "self" | "cordon_gateway" | "cordon_collector" | "cordon_system" => None,
         _crates => Some(1),
     }
 }

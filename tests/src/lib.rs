@@ -4,6 +4,7 @@
 //! ends with the test; [`upstream::Upstream`] is a provider that misbehaves on demand;
 //! [`client`] speaks HTTP byte by byte, so that a test sees what a client sees.
 
+pub mod bench;
 pub mod client;
 pub mod upstream;
 pub mod world;

@@ -48,9 +48,9 @@ pub struct Follower {
     folder: PathBuf,
     stream: Uuid,
     /// The last event of the last group that was read.
-    cursor: Cursor,
+    read_to: Cursor,
     /// The last event given out, or resumed behind.
-    given: Cursor,
+    cursor: Cursor,
     /// Events of a group in whose middle reading was resumed.
     pending: Vec<Record>,
     segment: Option<SegmentName>,
@@ -105,8 +105,8 @@ impl Follower {
             storage,
             folder: folder.path.clone(),
             stream: folder.stream,
+            read_to: Cursor::start(folder.stream),
             cursor: Cursor::start(folder.stream),
-            given: Cursor::start(folder.stream),
             pending: Vec::new(),
             segment: None,
             buffer: Vec::new(),
@@ -130,20 +130,20 @@ impl Follower {
         let limit = self.limit()?;
         let mut records = std::mem::take(&mut self.pending);
         let mut bytes = records.iter().map(|record| record.json.len()).sum::<usize>();
-        while self.cursor.seq < limit && records.len() < events_max && bytes < bytes_max {
+        while self.read_to.seq < limit && records.len() < events_max && bytes < bytes_max {
             let Some(group) = self.next_group(limit)? else { break };
             bytes += group.iter().map(|record| record.json.len()).sum::<usize>();
             records.extend(group);
         }
         if let Some(last) = records.last() {
-            self.given = Cursor { seq: last.position.seq, chain: last.chain };
+            self.cursor = Cursor { seq: last.position.seq, chain: last.chain };
         }
         Ok(records)
     }
 
     /// The last event given out, and the chain hash after it: where to resume.
     pub fn cursor(&self) -> Cursor {
-        self.given
+        self.cursor
     }
 
     /// The stream that is read.
@@ -189,9 +189,9 @@ impl Follower {
         if name.index > 1
             && let Parsed::Frame(frame) = crate::frame::parse(&self.buffer, 0)
         {
-            self.cursor = Cursor { seq: name.first_seq - 1, chain: frame.chain_prev };
+            self.read_to = Cursor { seq: name.first_seq - 1, chain: frame.chain_prev };
         }
-        while self.cursor.seq < from.seq {
+        while self.read_to.seq < from.seq {
             let Some(group) = self.next_group(u64::MAX)? else { return Err(missing) };
             let found = group.iter().find(|record| record.position.seq == from.seq);
             if found.is_some_and(|record| record.chain != from.chain) {
@@ -200,7 +200,7 @@ impl Follower {
             self.pending = group;
         }
         self.pending.retain(|record| record.position.seq > from.seq);
-        self.given = *from;
+        self.cursor = *from;
         Ok(())
     }
 
@@ -212,11 +212,11 @@ impl Follower {
         // Two tries per segment: the bytes in hand may be from before the group was written.
         let mut fresh = false;
         loop {
-            let (step, end) = match segment::next_group(&self.buffer, self.at, &self.cursor) {
+            let (step, end) = match segment::next_group(&self.buffer, self.at, &self.read_to) {
                 Step::Group(group) if group.cursor.seq > limit => return Ok(None),
                 Step::Group(group) => {
                     let records = records(self.stream, &group);
-                    (self.at, self.cursor) = (group.end, group.cursor);
+                    (self.at, self.read_to) = (group.end, group.cursor);
                     return Ok(Some(records));
                 }
                 Step::End => (None, true),
@@ -242,7 +242,7 @@ impl Follower {
         loop {
             self.read_from(from, bytes)?;
             let whole = self.buffer.len() < bytes || bytes as u64 > segment::SEGMENT_BYTES_MAX;
-            match segment::next_group(&self.buffer, 0, &self.cursor) {
+            match segment::next_group(&self.buffer, 0, &self.read_to) {
                 Step::Broken(Break { flaw: Flaw::Frame(Damage::Truncated), .. })
                 | Step::Broken(Break { flaw: Flaw::NoCommit, .. })
                     if !whole =>
@@ -271,7 +271,7 @@ impl Follower {
 
     /// Goes on to the segment that begins behind the last event read, if there is one.
     fn enter_next_segment(&mut self) -> Result<bool, FollowError> {
-        let next = self.cursor.seq + 1;
+        let next = self.read_to.seq + 1;
         let entered = self.segment.map_or(0, |name| name.index);
         let segments = self.list()?;
         let found = segments.iter().find(|name| name.index == entered + 1);

@@ -67,6 +67,8 @@ pub(crate) struct HeadFile {
 #[derive(Debug)]
 pub struct HeadReader {
     file: Arc<dyn File>,
+    /// What is appended while we read is not read.
+    end: u64,
     offset: u64,
     buffer: Vec<u8>,
 }
@@ -276,7 +278,7 @@ impl HeadFile {
             }
             result => result.map_err(io_error)?,
         };
-        let mut reader = HeadReader { file: Arc::clone(&file), offset: 0, buffer: Vec::new() };
+        let mut reader = HeadReader::of(Arc::clone(&file)).map_err(io_error)?;
         let (mut last, mut end) = (None, 0);
         while let Some(note) = reader.next_note().map_err(io_error)? {
             end = reader.offset;
@@ -308,8 +310,12 @@ impl HeadFile {
 impl HeadReader {
     /// Opens a stream's file of heads.
     pub fn open(storage: &dyn Storage, heads: &Path, stream: Uuid) -> io::Result<Self> {
-        let file = storage.open_to_read(&path(heads, stream))?;
-        Ok(Self { file, offset: 0, buffer: Vec::new() })
+        Self::of(storage.open_to_read(&path(heads, stream))?)
+    }
+
+    fn of(file: Arc<dyn File>) -> io::Result<Self> {
+        let end = file.bytes()?;
+        Ok(Self { file, end, offset: 0, buffer: Vec::new() })
     }
 
     /// The next whole note; what is half written at the end is passed over.
@@ -319,7 +325,8 @@ impl HeadReader {
                 return Ok(Some(note));
             }
             let read_to = self.offset + self.buffer.len() as u64;
-            let mut more = vec![0; READ_BYTES];
+            let left = self.end.saturating_sub(read_to).min(READ_BYTES as u64);
+            let mut more = vec![0; usize::try_from(left).unwrap_or(READ_BYTES)];
             let read = disk::read_up_to(&*self.file, &mut more, read_to)?;
             if read == 0 || self.buffer.len() > HEAD_BYTES_MAX {
                 return Ok(None);

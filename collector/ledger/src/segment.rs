@@ -237,7 +237,9 @@ pub(crate) fn is_unfinished_group(
 
 /// Whether nothing but zeros stands from here on.
 pub(crate) fn is_zero(buffer: &[u8], from: usize) -> bool {
-    buffer.get(from..).unwrap_or_default().iter().all(|byte| *byte == 0)
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut chunks = buffer.get(from..).unwrap_or_default().chunks(ZEROS.len());
+    chunks.all(|chunk| ZEROS.starts_with(chunk))
 }
 
 /// A group while it is read.

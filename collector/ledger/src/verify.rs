@@ -31,6 +31,9 @@ use region::Order;
 /// More faults than this are only counted.
 const FAULTS_MAX: usize = 1000;
 
+/// How often a last segment is read again where it seems damaged.
+const LOOKS_MAX: u32 = 100;
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -223,36 +226,46 @@ impl<'a> Walk<'a> {
                 self.order.skip_to(name.first_seq);
             }
             index = name.index + 1;
-            let buffer = segment::read(self.storage, &self.folder.path, name)?;
-            self.segment(*name, &buffer, place + 1 == segments.len());
+            self.segment(*name, place + 1 == segments.len())?;
         }
         self.finish();
         Ok(())
     }
 
-    fn segment(&mut self, name: SegmentName, buffer: &[u8], last: bool) {
+    fn segment(&mut self, name: SegmentName, last: bool) -> io::Result<()> {
         self.name = Some(name);
-        let mut offset = 0;
+        let mut buffer = segment::read(self.storage, &self.folder.path, &name)?;
+        let (mut offset, mut looks) = (0, 0);
         loop {
-            let broken = match segment::next_group(buffer, offset, &self.cursor) {
+            let broken = match segment::next_group(&buffer, offset, &self.cursor) {
                 Step::Group(group) => {
                     group.entries.iter().for_each(|entry| self.accept(entry));
                     offset = group.end;
                     continue;
                 }
-                Step::End if segment::is_zero(buffer, offset) => break,
+                Step::End if segment::is_zero(&buffer, offset) => break,
                 Step::End => Break { offset, seq: self.cursor.seq + 1, flaw: Flaw::NoCommit },
                 Step::Broken(broken) => broken,
             };
-            if last && self.is_unfinished(buffer, offset) {
+            // A writer may have written here while we read: look again until nothing moves.
+            if last && looks < LOOKS_MAX {
+                looks += 1;
+                let anew = segment::read(self.storage, &self.folder.path, &name)?;
+                if anew.get(offset..) != buffer.get(offset..) {
+                    buffer = anew;
+                    continue;
+                }
+            }
+            if last && self.is_unfinished(&buffer, offset) {
                 break;
             }
-            match self.region(buffer, offset, &broken) {
+            match self.region(&buffer, offset, &broken) {
                 Some(next) => offset = next,
                 None => break,
             }
         }
         self.name_missing();
+        Ok(())
     }
 
     /// Whether the bytes from here are a last group on its way to the disk, and nothing durable.
@@ -264,9 +277,7 @@ impl<'a> Walk<'a> {
         let durable = marked.is_some_and(|seq| seq > self.cursor.seq);
         let signed = self.heads.next_size().is_some_and(|size| size > self.cursor.seq);
         let first = self.cursor.seq + 1;
-        !durable
-            && !signed
-            && segment::is_unfinished_group(buffer, offset, first, marked.is_some())
+        !durable && !signed && segment::is_unfinished_group(buffer, offset, first, marked.is_some())
     }
 
     /// Counts an intact event and compares it with what else is known of it.

@@ -132,8 +132,8 @@ impl Work {
     fn is_due(&self) -> bool {
         let waiting = self.state.waiting();
         let old = waiting.since.is_some_and(|since| since.elapsed() >= self.limits.commit_every);
-        let many = waiting.rows >= self.limits.commit_rows
-            || waiting.bytes >= self.limits.commit_bytes;
+        let many =
+            waiting.rows >= self.limits.commit_rows || waiting.bytes >= self.limits.commit_bytes;
         let paused = self.pause_until.is_some_and(|until| Instant::now() < until);
         (old || many) && !paused
     }

@@ -2,13 +2,17 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::error;
 
 use crate::collector::CollectorError;
 use crate::schema::Table;
 use crate::table::{Store, TableError};
+
+/// How often and how long the lock of the tables is waited for.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// All tables, opened by their one committer.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl Opened {
     /// # Errors
     /// Another process has them, or one can neither be opened nor begun again.
     pub async fn open(tables: &Path) -> Result<Self, CollectorError> {
-        let lock = lock(tables)?;
+        let lock = lock_soon(tables).await?;
         let mut rebuilt = Vec::new();
         let stores = [
             open_or_rebuild(tables, Table::Events, &mut rebuilt).await?,
@@ -39,6 +43,17 @@ impl Opened {
         ];
         Ok(Self { lock, stores, rebuilt })
     }
+}
+
+/// The one before us may still be completing its last commit.
+async fn lock_soon(tables: &Path) -> Result<File, CollectorError> {
+    for _try in 1..LOCK_TRIES {
+        match lock(tables) {
+            Err(CollectorError::InUse { .. }) => tokio::time::sleep(LOCK_PAUSE).await,
+            locked => return locked,
+        }
+    }
+    lock(tables)
 }
 
 fn lock(tables: &Path) -> Result<File, CollectorError> {

@@ -1,7 +1,7 @@
 //! The thread that reads the ledger: every few milliseconds, and whenever somebody asks.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::collector::CollectorError;
 use crate::follow::Reader;
 use crate::state::State;
 
-/// Looks that may be asked for at once; further askers wait for the next regular look.
+/// Looks that may be asked for at once; further askers hear that we are behind.
 const ASKED_MAX: usize = 256;
 
 /// The reader's thread.
@@ -19,7 +19,6 @@ const ASKED_MAX: usize = 256;
 pub(in crate::collector) struct ReaderThread {
     ask: SyncSender<oneshot::Sender<()>>,
     thread: JoinHandle<()>,
-    poll_every: Duration,
 }
 
 // === impl ReaderThread ===
@@ -36,18 +35,14 @@ impl ReaderThread {
             .stack_size(8 << 20)
             .spawn(move || read(reader, &state, &asked, poll_every))
             .map_err(|source| CollectorError::System { path: "reader".into(), source })?;
-        Ok(Self { ask, thread, poll_every })
+        Ok(Self { ask, thread })
     }
 
-    /// Returns when all that was durable at the call has been read, or the tail is full.
-    pub(in crate::collector) async fn look(&self) {
+    /// Returns when all that was durable at the call has been read, or the tail is full; `false`
+    /// where that cannot be said.
+    pub(in crate::collector) async fn look(&self) -> bool {
         let (done, looked) = oneshot::channel();
-        match self.ask.try_send(done) {
-            // An error says that the reader has ended: nothing more will be read.
-            Ok(()) => drop(looked.await),
-            Err(TrySendError::Full(_)) => tokio::time::sleep(self.poll_every * 2).await,
-            Err(TrySendError::Disconnected(_)) => {}
-        }
+        self.ask.try_send(done).is_ok() && looked.await.is_ok()
     }
 
     /// Ends the thread and waits for it.

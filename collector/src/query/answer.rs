@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -74,10 +75,12 @@ impl Answer {
         let mut text = String::from("[");
         let mut rows = 0;
         for batch in &self.batches {
+            let columns = in_utc(batch)?;
+            let cells = cells_of(&columns)?;
             for row in 0..batch.num_rows() {
                 text.push_str(if rows == 0 { "\n" } else { ",\n" });
                 rows += 1;
-                write_object(&mut text, &names, batch, row)?;
+                write_object(&mut text, &names, &cells, row)?;
             }
         }
         text.push_str(if rows == 0 { "]\n" } else { "\n]\n" });
@@ -89,11 +92,12 @@ impl Answer {
         let mut text = header.join(",");
         text.push_str("\r\n");
         for batch in &self.batches {
+            let columns = in_utc(batch)?;
+            let cells = cells_of(&columns)?;
             for row in 0..batch.num_rows() {
-                let cell = |column: &ArrayRef| Ok(csv_cell(&plain_cell(column, row)?));
-                let cells: Result<Vec<String>, ArrowError> =
-                    batch.columns().iter().map(cell).collect();
-                text.push_str(&cells?.join(","));
+                let cell = |cell: &Cells<'_>| Ok(csv_cell(&cell.plain(row)?));
+                let line: Result<Vec<String>, ArrowError> = cells.iter().map(cell).collect();
+                text.push_str(&line?.join(","));
                 text.push_str("\r\n");
             }
         }
@@ -104,9 +108,11 @@ impl Answer {
     fn to_table(&self) -> Result<String, ArrowError> {
         let mut lines = vec![names(&self.schema)];
         for batch in &self.batches {
+            let columns = in_utc(batch)?;
+            let cells = cells_of(&columns)?;
             for row in 0..batch.num_rows() {
-                let cell = |column: &ArrayRef| plain_cell(column, row).map(|text| one_line(&text));
-                lines.push(batch.columns().iter().map(cell).collect::<Result<_, _>>()?);
+                let cell = |cell: &Cells<'_>| cell.plain(row).map(|text| one_line(&text));
+                lines.push(cells.iter().map(cell).collect::<Result<_, _>>()?);
             }
         }
         let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max();
@@ -133,87 +139,95 @@ fn names(schema: &SchemaRef) -> Vec<String> {
 fn write_object(
     text: &mut String,
     names: &[String],
-    batch: &RecordBatch,
+    cells: &[Cells<'_>],
     row: usize,
 ) -> Result<(), ArrowError> {
     text.push('{');
-    for (index, (name, column)) in names.iter().zip(batch.columns()).enumerate() {
+    for (index, (name, cells)) in names.iter().zip(cells).enumerate() {
         if index > 0 {
             text.push(',');
         }
         text.push_str(name);
         text.push(':');
-        write_value(text, column, row)?;
+        cells.write_json(text, row)?;
     }
     text.push('}');
     Ok(())
 }
 
-/// One value as JSON.
-fn write_value(text: &mut String, column: &ArrayRef, row: usize) -> Result<(), ArrowError> {
-    if column.is_null(row) {
-        text.push_str("null");
-        return Ok(());
+/// The columns of a batch, instants with a zone turned to UTC.
+fn in_utc(batch: &RecordBatch) -> Result<Vec<ArrayRef>, ArrowError> {
+    let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let column = |column: &ArrayRef| match column.data_type() {
+        DataType::Timestamp(_, Some(_)) if *column.data_type() != utc => cast(column, &utc),
+        _ => Ok(ArrayRef::clone(column)),
+    };
+    batch.columns().iter().map(column).collect()
+}
+
+fn cells_of(columns: &[ArrayRef]) -> Result<Vec<Cells<'_>>, ArrowError> {
+    columns.iter().map(|column| Cells::new(column)).collect()
+}
+
+/// The cells of one column as text.
+struct Cells<'a> {
+    column: &'a ArrayRef,
+    shown: ArrayFormatter<'a>,
+}
+
+// === impl Cells ===
+
+impl<'a> Cells<'a> {
+    fn new(column: &'a ArrayRef) -> Result<Self, ArrowError> {
+        Ok(Self { column, shown: ArrayFormatter::try_new(column, &FORMAT)? })
     }
-    match column.data_type() {
-        DataType::List(_) => write_list(text, &column.as_list::<i32>().value(row))?,
-        DataType::LargeList(_) => write_list(text, &column.as_list::<i64>().value(row))?,
-        DataType::Boolean
-        | DataType::Int8
-        | DataType::Int16
-        | DataType::Int32
-        | DataType::Int64
-        | DataType::UInt8
-        | DataType::UInt16
-        | DataType::UInt32
-        | DataType::UInt64
-        | DataType::Decimal128(..)
-        | DataType::Decimal256(..) => text.push_str(&shown(column, row)?),
-        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
-            let number = shown(column, row)?.parse::<f64>().ok();
-            text.push_str(&number.map_or(Value::Null, Value::from).to_string());
+
+    /// One value as JSON.
+    fn write_json(&self, text: &mut String, row: usize) -> Result<(), ArrowError> {
+        if self.column.is_null(row) {
+            text.push_str("null");
+            return Ok(());
         }
-        _ => text.push_str(&quoted(&shown(column, row)?)),
+        match self.column.data_type() {
+            DataType::List(_) => write_list(text, &self.column.as_list::<i32>().value(row))?,
+            DataType::LargeList(_) => write_list(text, &self.column.as_list::<i64>().value(row))?,
+            kind if kind.is_integer() || kind.is_decimal() || *kind == DataType::Boolean => {
+                write!(text, "{}", self.shown.value(row)).map_err(no_text)?;
+            }
+            kind if kind.is_floating() => {
+                let number = self.shown.value(row).to_string().parse::<f64>().ok();
+                text.push_str(&number.map_or(Value::Null, Value::from).to_string());
+            }
+            _ => text.push_str(&quoted(&self.shown.value(row).to_string())),
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// One value without quotes; lists as JSON, null as nothing.
+    fn plain(&self, row: usize) -> Result<String, ArrowError> {
+        if self.column.is_null(row) {
+            return Ok(String::new());
+        }
+        let mut text = String::new();
+        match self.column.data_type() {
+            DataType::List(_) | DataType::LargeList(_) => self.write_json(&mut text, row)?,
+            _ => write!(text, "{}", self.shown.value(row)).map_err(no_text)?,
+        }
+        Ok(text)
+    }
 }
 
 fn write_list(text: &mut String, items: &ArrayRef) -> Result<(), ArrowError> {
+    let cells = Cells::new(items)?;
     text.push('[');
     for row in 0..items.len() {
         if row > 0 {
             text.push(',');
         }
-        write_value(text, items, row)?;
+        cells.write_json(text, row)?;
     }
     text.push(']');
     Ok(())
-}
-
-/// One value without quotes; lists as JSON, null as nothing.
-fn plain_cell(column: &ArrayRef, row: usize) -> Result<String, ArrowError> {
-    if column.is_null(row) {
-        return Ok(String::new());
-    }
-    match column.data_type() {
-        DataType::List(_) | DataType::LargeList(_) => {
-            let mut text = String::new();
-            write_value(&mut text, column, row)?;
-            Ok(text)
-        }
-        _ => shown(column, row),
-    }
-}
-
-fn shown(column: &ArrayRef, row: usize) -> Result<String, ArrowError> {
-    if let DataType::Timestamp(TimeUnit::Microsecond, Some(_)) = column.data_type() {
-        let utc = datafusion::arrow::compute::cast(
-            &column.slice(row, 1),
-            &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        )?;
-        return Ok(ArrayFormatter::try_new(&utc, &FORMAT)?.value(0).to_string());
-    }
-    Ok(ArrayFormatter::try_new(column, &FORMAT)?.value(row).to_string())
 }
 
 fn quoted(text: &str) -> String {

@@ -10,11 +10,19 @@ use datafusion::logical_expr::LogicalPlan;
 
 use crate::query::QueryError;
 
+/// Nodes that a plan may have: named parts that use each other double it with every name.
+const NODES_MAX: usize = 2_000;
+
 /// Passes a plan that only reads.
 pub(in crate::query) fn check(plan: &LogicalPlan) -> Result<(), QueryError> {
     let mut refused = None;
+    let mut nodes = 0;
     let walked = plan.apply_with_subqueries(|node| {
-        refused = what_is_wrong(node);
+        nodes += 1;
+        refused = match nodes {
+            0..=NODES_MAX => what_is_wrong(node),
+            _ => Some("this is too large a plan"),
+        };
         Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     if let Some(what) = refused {

@@ -112,8 +112,7 @@ impl ExecutionPlan for ScopeExec {
         let rows = self.input.execute(partition, context)?;
         let (tenant, tenant_column, columns) =
             (self.tenant.clone(), self.tenant_column, self.columns);
-        let own =
-            rows.map(move |batch| rows_of_tenant(&batch?, (&tenant, tenant_column, columns)));
+        let own = rows.map(move |batch| rows_of_tenant(&batch?, (&tenant, tenant_column, columns)));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), own)))
     }
 }

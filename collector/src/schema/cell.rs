@@ -80,7 +80,8 @@ impl Batches {
                 continue;
             }
             let columns = self.builders[table.index()].iter_mut().map(Builder::finish).collect();
-            batches.push(TableBatch { table, rows: RecordBatch::try_new(table.schema(), columns)? });
+            batches
+                .push(TableBatch { table, rows: RecordBatch::try_new(table.schema(), columns)? });
         }
         Ok(batches)
     }
@@ -100,14 +101,13 @@ impl Builder {
                 Decimal128Builder::with_capacity(ROWS).with_data_type(Form::Money.data_type()),
             ),
             Form::Time => Self::Time(
-                TimestampMicrosecondBuilder::with_capacity(ROWS).with_data_type(Form::Time.data_type()),
+                TimestampMicrosecondBuilder::with_capacity(ROWS)
+                    .with_data_type(Form::Time.data_type()),
             ),
-            Form::Texts => {
-                Self::Texts(ListBuilder::with_capacity(
-                StringBuilder::with_capacity(ROWS, ROWS * 16),
-                ROWS,
-            ).with_field(list_item()))
-            }
+            Form::Texts => Self::Texts(
+                ListBuilder::with_capacity(StringBuilder::with_capacity(ROWS, ROWS * 16), ROWS)
+                    .with_field(list_item()),
+            ),
             Form::Digest => Self::Digest(BinaryBuilder::with_capacity(ROWS, ROWS * 32)),
             Form::Day => Self::Day(Date32Builder::with_capacity(ROWS)),
         }

@@ -47,7 +47,8 @@ pub(in crate::serve) async fn answer(
         )),
     };
     answered.unwrap_or_else(|Refusal(status, code, message)| {
-        let kind = if status.is_server_error() { "audit_unavailable" } else { "invalid_request_error" };
+        let kind =
+            if status.is_server_error() { "audit_unavailable" } else { "invalid_request_error" };
         let error = json!({"message": message, "type": kind, "code": code, "param": null});
         json_response(status, &json!({"error": error}))
     })
@@ -75,18 +76,18 @@ async fn sql(
     })?;
     let (who, scope) = party(headers)?;
     let answer = collector.sql(&who, &scope, &question.sql).await.map_err(refusal)?;
-    let text = answer.to_text(format).map_err(|error| {
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, "QUERY_FAILED", error.to_string())
-    })?;
+    // A long answer takes longer to write than async code may block.
+    let written = tokio::task::spawn_blocking(move || answer.to_text(format)).await;
+    let internal = |text: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, "QUERY_FAILED", text);
+    let text = written.map_err(|error| internal(error.to_string()))?;
+    let text = text.map_err(|error| internal(error.to_string()))?;
     Ok(response(StatusCode::OK, format.content_type(), text))
 }
 
 async fn commit(collector: &Collector) -> Result<Response<Full<Bytes>>, Refusal> {
     let marks = collector.commit().await.map_err(|error| {
-        let code = match &error {
-            CollectorError::LedgerRefused(_) => "LEDGER_REFUSED",
-            _ => "COMMIT_FAILED",
-        };
+        let refused = matches!(error, CollectorError::LedgerRefused(_));
+        let code = if refused { "LEDGER_REFUSED" } else { "COMMIT_FAILED" };
         Refusal(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
     })?;
     let committed: Value =
@@ -124,9 +125,10 @@ fn refusal(error: AskError) -> Refusal {
         }
     };
     let status = match &query {
-        QueryError::Behind | QueryError::LedgerRefused(_) | QueryError::Memory | QueryError::Busy => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        QueryError::Behind
+        | QueryError::LedgerRefused(_)
+        | QueryError::Memory
+        | QueryError::Busy => StatusCode::SERVICE_UNAVAILABLE,
         QueryError::NotReading { .. }
         | QueryError::Invalid(_)
         | QueryError::TooManyRows { .. }

@@ -4,9 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use datafusion::arrow::array::{
-    ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray,
-};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray};
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::error::ArrowError;
@@ -111,7 +109,8 @@ impl Store {
             let keep = rows_beyond(&all, self.table, &self.marks);
             stamp_commit(self.table, &filter_record_batch(&all, &keep)?)
         };
-        let rows = made().map_err(|source| TableError::Rows { table: self.table.name(), source })?;
+        let rows =
+            made().map_err(|source| TableError::Rows { table: self.table.name(), source })?;
         Ok((rows.num_rows() > 0).then_some(rows))
     }
 

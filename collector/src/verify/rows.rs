@@ -8,7 +8,7 @@ use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
-use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use uuid::Uuid;
 
 use crate::schema::{Batches, Record, Table, decision_key, rows_of};
@@ -57,7 +57,10 @@ struct Found {
 
 impl Comparison {
     /// Reads and hashes all rows of `stores`.
-    pub(in crate::verify) fn new(stores: &[Store], report: &mut Report) -> Result<Self, ArrowError> {
+    pub(in crate::verify) fn new(
+        stores: &[Store],
+        report: &mut Report,
+    ) -> Result<Self, ArrowError> {
         let mut tables = Vec::new();
         let mut decisions = HashSet::new();
         for store in stores {
@@ -74,8 +77,8 @@ impl Comparison {
     }
 
     /// Takes one intact event of the ledger.
-    pub(in crate::verify) fn compare(&mut self, record: Record) -> Result<(), ArrowError> {
-        for row in rows_of(&record) {
+    pub(in crate::verify) fn compare(&mut self, record: &Record) -> Result<(), ArrowError> {
+        for row in rows_of(record) {
             let known = |key| self.decisions.contains(&key);
             let repeated = row.table == Table::Decisions && known(decision_key(&row.cells));
             let place = (record.stream, record.seq);
@@ -145,10 +148,12 @@ impl Rows {
         let named = file.path.display().to_string();
         let bytes = std::fs::metadata(&file.path).map_or(0, |data| data.len());
         if bytes != file.bytes {
-            self.fault("table", None, None, format!(
-                "`{named}` has {bytes} bytes, and the table's log says {}",
-                file.bytes
-            ));
+            self.fault(
+                "table",
+                None,
+                None,
+                format!("`{named}` has {bytes} bytes, and the table's log says {}", file.bytes),
+            );
         }
         let batches = read_file(&file.path);
         let taken = batches.and_then(|batches| {
@@ -165,7 +170,12 @@ impl Rows {
         }
     }
 
-    fn take_rows(&mut self, rows: &RecordBatch, file: usize, first: usize) -> Result<(), ArrowError> {
+    fn take_rows(
+        &mut self,
+        rows: &RecordBatch,
+        file: usize,
+        first: usize,
+    ) -> Result<(), ArrowError> {
         let hashes = self.hasher.hashes(rows)?;
         let places = places(self.table, rows)?;
         for (row, (hash, place)) in hashes.into_iter().zip(places).enumerate() {

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use cordon_collector::config::Limits;
+use cordon_collector::query::Scope;
 use cordon_collector::schema::Table;
-use cordon_collector::table::{NoWatch, Step, Store, Watch};
+use cordon_collector::table::{Step, Store, Watch};
 use serde_json::json;
 
 use crate::world::{World, limits, rows, run, value};
@@ -123,21 +126,34 @@ fn a_table_that_does_not_open_is_set_aside_and_rebuilt() {
     });
 }
 
+/// Tells when a commit of `calls` is done.
+#[derive(Debug)]
+struct Told(tokio::sync::mpsc::Sender<()>);
+
+impl Watch for Told {
+    fn goes_on(&self, table: Table, step: Step) -> bool {
+        if table == Table::Calls && step == Step::Done {
+            self.0.try_send(()).unwrap();
+        }
+        true
+    }
+}
+
 #[test]
-fn rows_are_committed_when_they_are_old_or_many() {
+fn rows_are_committed_by_themselves_when_they_are_many_or_old() {
     run(async {
         let world = World::new();
-        let mut limits = limits();
-        limits.commit_rows = 4;
-        let collector = world.collector_with(limits, Arc::new(NoWatch)).await;
-        world.calls("acme", 3);
-        let landed = async {
-            while collector.report()["tables"]["calls"]["version"] == json!(0) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(20), landed).await.unwrap();
-        assert_eq!(value(&collector, "SELECT count(*) FROM calls").await, json!(3));
+        let old = Duration::from_millis(1);
+        let many = Limits { commit_rows: 4, ..limits() };
+        for limits in [many, Limits { commit_every: old, ..limits() }] {
+            let (told, mut heard) = tokio::sync::mpsc::channel(8);
+            let collector = world.collector_with(limits, Arc::new(Told(told))).await;
+            world.calls("acme", 3);
+            tokio::time::timeout(Duration::from_secs(30), heard.recv()).await.unwrap().unwrap();
+            collector.stop("test").await.unwrap();
+        }
+        let collector = world.collector().await;
+        assert_eq!(value(&collector, "SELECT count(*) FROM calls").await, json!(6));
         collector.stop("test").await.unwrap();
     });
 }
@@ -146,21 +162,47 @@ fn rows_are_committed_when_they_are_old_or_many() {
 fn a_ledger_with_another_history_is_refused() {
     run(async {
         let mut world = World::new();
+        world.calls("acme", 1);
+        world.close_ledger();
+        let root = world.folder().root().to_owned();
+        let copy = tempfile::TempDir::new().unwrap();
+        for part in ["ledger", "heads"] {
+            copy_folder(&root.join(part), &copy.path().join(part));
+        }
+        world.open_ledger();
         world.calls("acme", 3);
         let collector = world.collector().await;
         collector.commit().await.unwrap();
         collector.stop("test").await.unwrap();
         world.close_ledger();
-        let theirs = World::new();
-        theirs.calls("acme", 3);
-        // The tables of one folder, the ledger of another, under the first one's stream id.
-        let table = Store::open(&world.folder().tables(), Table::Events).await.unwrap().unwrap();
-        drop(table);
-        std::fs::remove_dir_all(theirs.folder().root().join("tables")).ok();
-        let from = world.folder().tables();
-        copy_folder(&from, &theirs.folder().tables());
-        let collector = theirs.collector().await;
-        // Streams that are gone are no fault; rows of theirs stay.
+        // An older state comes back, and is written on.
+        for part in ["ledger", "heads"] {
+            std::fs::remove_dir_all(root.join(part)).unwrap();
+            copy_folder(&copy.path().join(part), &root.join(part));
+        }
+        world.open_ledger();
+        world.calls("acme", 5);
+        let collector = world.collector().await;
+        let refused = collector.sql("test", &Scope::All, "SELECT 1").await.unwrap_err();
+        assert!(refused.to_string().contains("second history"), "{refused}");
+        assert_eq!(collector.report()["reach"], json!("refused"));
+        let refused = collector.commit().await.unwrap_err();
+        assert!(refused.to_string().contains("cannot be followed"), "{refused}");
+    });
+}
+
+#[test]
+fn tables_outlive_a_stream_that_was_moved_away() {
+    run(async {
+        let world = World::new();
+        world.calls("acme", 3);
+        let collector = world.collector().await;
+        collector.commit().await.unwrap();
+        collector.stop("test").await.unwrap();
+        let other = World::new();
+        other.calls("acme", 3);
+        copy_folder(&world.folder().tables(), &other.folder().tables());
+        let collector = other.collector().await;
         assert_eq!(value(&collector, "SELECT count(*) FROM calls").await, json!(6));
         collector.stop("test").await.unwrap();
     });

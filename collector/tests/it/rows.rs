@@ -77,10 +77,10 @@ fn a_body_cannot_claim_another_place_or_tenant() {
     run(async {
         let world = World::new();
         let body = json!({"outcome": "ok", "tenant_id": "victim", "seq": 999, "call_id": "x"});
-        world.append(Kind::Outcome, Some("acme"), Some(Uuid::now_v7()), &body);
+        let seq = world.append(Kind::Outcome, Some("acme"), Some(Uuid::now_v7()), &body);
         let collector = world.collector().await;
         let rows = rows(&collector, "SELECT tenant_id, seq FROM calls").await;
-        assert_eq!(rows[0], json!({"tenant_id": "acme", "seq": 1}));
+        assert_eq!(rows, [json!({"tenant_id": "acme", "seq": seq})]);
         collector.stop("test").await.unwrap();
     });
 }
@@ -108,8 +108,10 @@ fn every_kind_becomes_an_event_with_its_own_bytes() {
         for _place in ["tail", "disk"] {
             for kind in kinds {
                 let name = kind.name();
-                let sql = format!("SELECT * FROM events WHERE kind = '{name}' AND seq <= 10 \
-                                   AND body_json LIKE '%\"name\"%'");
+                let sql = format!(
+                    "SELECT * FROM events WHERE kind = '{name}' AND \
+                                   body_json LIKE '%\"name\"%'"
+                );
                 let rows = rows(&collector, &sql).await;
                 assert_eq!(rows.len(), 1, "{name}");
                 let json = rows[0]["body_json"].as_str().unwrap();

@@ -92,7 +92,8 @@ fn statistics_and_catalogues_tell_nothing_of_others() {
         let sql = "SELECT table_name FROM information_schema.tables \
                    WHERE table_schema = 'public' ORDER BY table_name";
         let names: Vec<_> = rows_of(&collector, &acme, sql).await;
-        let names: Vec<&str> = names.iter().map(|row| row["table_name"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            names.iter().map(|row| row["table_name"].as_str().unwrap()).collect();
         assert_eq!(names, ["attempts", "calls", "data_flows", "decisions", "events"]);
         collector.stop("test").await.unwrap();
     });
@@ -103,7 +104,8 @@ fn a_tenants_question_is_an_event_of_that_tenant() {
     run(async {
         let (_world, collector) = two_tenants(false).await;
         collector.sql("ana", &tenant("acme"), "SELECT 1").await.unwrap();
-        let sql = "SELECT count(*) FROM events WHERE kind = 'access' AND body_json LIKE '%\"ana\"%'";
+        let sql =
+            "SELECT count(*) FROM events WHERE kind = 'access' AND body_json LIKE '%\"ana\"%'";
         assert_eq!(value_of(&collector, &tenant("acme"), sql).await, json!(1));
         assert_eq!(value_of(&collector, &tenant("rival"), sql).await, json!(0));
         collector.stop("test").await.unwrap();

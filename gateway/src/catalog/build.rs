@@ -80,6 +80,9 @@ pub enum CatalogError {
     Assessment,
 }
 
+/// Upstreams by their ids; `None` where one is named and cannot be made, which is told already.
+type Known = BTreeMap<UpstreamId, Option<Arc<Upstream>>>;
+
 /// Gathers faults while building goes on, so that all are told at once.
 #[derive(Default)]
 struct Faults(Vec<CatalogFault>);
@@ -103,14 +106,12 @@ impl Catalog {
         site: &Site<'_>,
     ) -> Result<Self, Vec<CatalogFault>> {
         let mut faults = Faults::default();
-        let mut known = BTreeMap::new();
+        let mut known = Known::new();
         for (name, settings) in upstreams {
-            for upstream in upstreams_of(name, settings, site, &mut faults) {
-                known.insert(upstream.id.as_str().to_owned(), upstream);
-            }
+            known.extend(upstreams_of(name, settings, site, &mut faults));
         }
         for upstream in local::upstreams(site) {
-            known.insert(upstream.id.as_str().to_owned(), Arc::new(upstream));
+            known.insert(upstream.id.clone(), Some(Arc::new(upstream)));
         }
         if routes.is_empty() {
             faults.add(&["routes"], CatalogError::NoRoutes);
@@ -129,7 +130,7 @@ fn upstreams_of(
     settings: &UpstreamSettings,
     site: &Site<'_>,
     faults: &mut Faults,
-) -> Vec<Arc<Upstream>> {
+) -> Known {
     let at = ["upstreams", name];
     if name == local::NAME {
         faults.add(&at, CatalogError::Reserved);
@@ -143,23 +144,23 @@ fn upstreams_of(
         faults.add(&["upstreams", name, "tia_until"], CatalogError::Assessment);
     }
     let remote = remote(name, settings, site, faults);
-    let mut made = Vec::new();
+    let mut made = Known::new();
     for (model, model_settings) in &settings.models {
         if !is_name(model, "-_.:/@+") {
             let error = CatalogError::Name { name: model.clone(), allowed: "-_.:/@+" };
             faults.add(&["upstreams", name, "models", model], error);
         }
-        if let Some(remote) = &remote {
-            made.push(Arc::new(Upstream {
-                id: UpstreamId::new(name, model),
-                model: model.clone(),
-                format: settings.format,
-                address: Address::Remote(remote.clone()),
-                provider: name.to_owned(),
-                facts: facts(name, settings, model, model_settings),
-                context_tokens_max: model_settings.context_tokens_max,
-            }));
-        }
+        let id = UpstreamId::new(name, model);
+        let upstream = remote.as_ref().map(|remote| Upstream {
+            id: id.clone(),
+            model: model.clone(),
+            format: settings.format,
+            address: Address::Remote(remote.clone()),
+            provider: name.to_owned(),
+            facts: facts(name, settings, model, model_settings),
+            context_tokens_max: model_settings.context_tokens_max,
+        });
+        made.insert(id, upstream.map(Arc::new));
     }
     made
 }
@@ -273,12 +274,7 @@ fn certification(settings: &CertificationSettings) -> Certification {
 }
 
 /// A route, with the targets that are known; what is not is a fault.
-fn route(
-    name: &str,
-    settings: &RouteSettings,
-    known: &BTreeMap<String, Arc<Upstream>>,
-    faults: &mut Faults,
-) -> Arc<Route> {
+fn route(name: &str, settings: &RouteSettings, known: &Known, faults: &mut Faults) -> Arc<Route> {
     let at = ["routes", name];
     if !is_name(name, "-_.:/@+") {
         faults.add(&at, CatalogError::Name { name: name.to_owned(), allowed: "-_.:/@+" });
@@ -299,8 +295,8 @@ fn route(
             let error = CatalogError::Twice { target: target.clone() };
             faults.add(&["routes", name, "targets"], error);
         }
-        match known.get(target) {
-            Some(upstream) => upstreams.push(Arc::clone(upstream)),
+        match known.get(target.as_str()) {
+            Some(upstream) => upstreams.extend(upstream.clone()),
             None => faults.add(&["routes", name, "targets"], unknown(target, known)),
         }
     }
@@ -309,11 +305,11 @@ fn route(
 }
 
 /// Says what `target` is nearest to.
-fn unknown(target: &str, known: &BTreeMap<String, Arc<Upstream>>) -> CatalogError {
-    let likeness = |name: &String| strsim::normalized_damerau_levenshtein(name, target);
+fn unknown(target: &str, known: &Known) -> CatalogError {
+    let likeness = |id: &UpstreamId| strsim::normalized_damerau_levenshtein(id.as_str(), target);
     let nearest = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let known = match nearest {
-        Some(nearest) => format!("the nearest is `{nearest}`"),
+        Some(nearest) => format!("the nearest is `{}`", nearest.as_str()),
         None => "there are no upstreams".to_owned(),
     };
     CatalogError::UnknownTarget { target: target.to_owned(), known }

@@ -47,7 +47,7 @@ pub(super) fn place(url: &str, plaintext: bool) -> Result<Place, UrlError> {
     if url.contains(['?', '#']) {
         return Err(UrlError::Query);
     }
-    let uri: Uri = url.parse().map_err(|_| form())?;
+    let uri: Uri = url.parse().map_err(|_fault| form())?;
     let scheme = uri.scheme_str().ok_or_else(form)?;
     let tls = match scheme {
         "https" => true,
@@ -158,5 +158,18 @@ mod tests {
     fn plaintext_is_the_operators_word() {
         let place = place("http://10.0.0.7:8000/v1", true).unwrap();
         assert_eq!((place.tls, place.known.len()), (false, 1));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_the_check_and_what_passes_is_covered(
+            scheme in "https?", rest in "[a-z0-9.:/@?#\\[\\]%-]{0,40}"
+        ) {
+            if let Ok(place) = place(&format!("{scheme}://{rest}"), false) {
+                let loopback = place.known.iter().all(|address| address.ip().is_loopback());
+                let named = place.host.parse::<IpAddr>().is_err();
+                assert!(if place.tls { named } else { loopback && !place.known.is_empty() });
+            }
+        }
     }
 }

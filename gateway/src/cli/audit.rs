@@ -32,7 +32,8 @@ pub(crate) fn audit(place: Place, arguments: &Arguments) -> Result<End, CliError
     let asks_for_help = rest.iter().any(|part| part == "--help" || part == "-h");
     let mut command = process::Command::new(&program);
     // Behind the subcommand's name, before whatever may follow a `--`.
-    let (name, theirs) = rest.split_first().map_or((None, &rest[..]), |(name, rest)| (Some(name), rest));
+    let (name, theirs) =
+        rest.split_first().map_or((None, &rest[..]), |(name, rest)| (Some(name), rest));
     command.args(name);
     if !asks_for_help {
         command.arg("--data").arg(place.folder()?.path());
@@ -71,7 +72,8 @@ fn option<'a>(
     rest: &mut impl Iterator<Item = &'a OsString>,
 ) -> Result<Option<PathBuf>, CliError> {
     if part == name {
-        let value = rest.next().ok_or_else(|| CliError::Usage(format!("`{name}` needs a value")))?;
+        let value =
+            rest.next().ok_or_else(|| CliError::Usage(format!("`{name}` needs a value")))?;
         return Ok(Some(value.into()));
     }
     let joined = part.to_str().and_then(|text| text.strip_prefix(name)?.strip_prefix('='));
@@ -92,7 +94,11 @@ mod tests {
 
     #[test]
     fn our_own_options_are_taken_out_and_all_else_is_handed_over() {
-        check(&["sql", "SELECT 1", "--format", "json"], &["sql", "SELECT 1", "--format", "json"], None);
+        check(
+            &["sql", "SELECT 1", "--format", "json"],
+            &["sql", "SELECT 1", "--format", "json"],
+            None,
+        );
         check(&["verify", "--data", "copy", "--json"], &["verify", "--json"], Some("copy"));
         check(&["verify", "--data=copy"], &["verify"], Some("copy"));
         check(&["sql", "--", "--data"], &["sql", "--", "--data"], None);

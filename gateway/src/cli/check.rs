@@ -122,7 +122,10 @@ impl Report {
         match about.holds(&config.policy.profile, &config.policy.packs) {
             Ok(()) => {
                 let (profile, packs) = (&config.policy.profile, config.policy.packs.join(", "));
-                self.good("bundle", format!("revision {}, profile {profile}, packs {packs}", about.revision));
+                self.good(
+                    "bundle",
+                    format!("revision {}, profile {profile}, packs {packs}", about.revision),
+                );
             }
             Err(error) => self.fault("bundle", error),
         }
@@ -157,10 +160,8 @@ impl Report {
             self.fault("database", error);
         }
         match store.valid_keys().await {
-            Ok(keys) if keys.is_empty() => self.note(
-                "database",
-                "no key is valid: make one with `cordon keys create`".to_owned(),
-            ),
+            Ok(keys) if keys.is_empty() => self
+                .note("database", "no key is valid: make one with `cordon keys create`".to_owned()),
             Ok(keys) => self.good("database", format!("{} valid keys", keys.len())),
             Err(error) => self.fault("database", error),
         }
@@ -196,7 +197,10 @@ impl Report {
             let Address::Remote(remote) = upstream.address() else { continue };
             match check_connect(upstream.id(), remote, CONNECT_DEADLINE).await {
                 Ok(address) => {
-                    self.good("upstream", format!("{} answers at {address}", upstream.id().as_str()));
+                    self.good(
+                        "upstream",
+                        format!("{} answers at {address}", upstream.id().as_str()),
+                    );
                 }
                 Err(error) => self.fault("upstream", error),
             }

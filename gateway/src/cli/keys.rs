@@ -80,9 +80,10 @@ async fn make(place: &Place, create: Create) -> Result<End, CliError> {
     let pepper = Pepper::open(&folder.pepper(), &store).await.map_err(CliError::failed)?;
     let made = keys::create(&store, &pepper, &new, &author()).await;
     let (row, key) = made.map_err(|error| match error {
-        KeyError::Attribute(_) | KeyError::Name { .. } | KeyError::NoRole | KeyError::Limit { .. } => {
-            CliError::usage(error)
-        }
+        KeyError::Attribute(_)
+        | KeyError::Name { .. }
+        | KeyError::NoRole
+        | KeyError::Limit { .. } => CliError::usage(error),
         KeyError::Store(_)
         | KeyError::PepperFile { .. }
         | KeyError::PepperOpen { .. }
@@ -134,8 +135,11 @@ async fn list(place: &Place, json: bool) -> Result<End, CliError> {
 }
 
 fn as_json(row: &KeyRow) -> serde_json::Value {
-    let attributes: Vec<_> =
-        row.attributes.iter().map(|(path, value)| json!({ "path": path, "value": value })).collect();
+    let attributes: Vec<_> = row
+        .attributes
+        .iter()
+        .map(|(path, value)| json!({ "path": path, "value": value }))
+        .collect();
     json!({
         "id": row.id,
         "tenant": row.tenant,

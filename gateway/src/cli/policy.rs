@@ -58,8 +58,7 @@ pub(crate) fn policy(place: &Place, command: Command) -> Result<End, CliError> {
         }
         Command::Rules { bundle, json } => {
             let settings = settings(place, bundle)?;
-            let contents =
-                wait(async { replay::rules(&settings).await.map_err(CliError::usage) })?;
+            let contents = wait(async { replay::rules(&settings).await.map_err(CliError::usage) })?;
             answer(&if json { format!("{:#}", contents.json()) } else { contents.text() })?;
             Ok(End::Done)
         }

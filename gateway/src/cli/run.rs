@@ -1,9 +1,43 @@
 //! `cordon run`: starts everything, serves until told to stop.
+//!
+//! Steps: sockets (so that a busy port is told before anything is written), parts, collector,
+//! listeners, ready; at the end the calls, the collector, the ledger.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, prelude::*};
 
 use crate::{
-    cli::{CliError, End},
-    config::Config,
+    admin,
+    cli::{CliError, End, say},
+    config::{Config, Source},
+    gateway::{
+        Gateway, remote,
+        supervisor::{self, Supervisor},
+    },
+    identity::ring,
+    listener::{
+        self, Readiness, Socket,
+        drain::{Drained, Stop},
+        gauges::Gauges,
+    },
+    pipeline::Pipeline,
+    providers::address,
+    record::{body::Body, metrics::Reading},
+    store::Change,
 };
+
+/// How often refused requests that never became calls are summed up.
+const REFUSED_EVERY: Duration = Duration::from_secs(60);
+/// Stack of the runtime's threads: a debug build of the policy engine's host code needs room.
+const STACK_BYTES: usize = 4 << 20;
+/// The part of the ledger's limit from which readiness warns.
+const LEDGER_WARNING_PERCENT: u64 = 80;
 
 /// How the gateway is started.
 #[derive(Debug, Clone, clap::Args)]
@@ -14,6 +48,220 @@ pub struct Arguments {
 }
 
 /// Builds the gateway from a checked configuration and serves until the order to stop.
-pub fn run(_config: Config, _arguments: &Arguments) -> Result<End, CliError> {
-    Err(CliError::Failed("`cordon run` is not built yet".to_owned()))
+pub fn run(config: Config, arguments: &Arguments) -> Result<End, CliError> {
+    log();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()
+        .map_err(CliError::failed)?;
+    let end = runtime.block_on(serve(config, arguments));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    end
+}
+
+/// Logs go to standard error. pingora's own texts quote heads and, in its finest levels, bodies:
+/// they are shut off there whatever the environment asks for.
+fn log() {
+    let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
+    let quiet = tracing_subscriber::filter::Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_target("pingora", LevelFilter::OFF)
+        .with_target("hyper", LevelFilter::INFO)
+        .with_target("rustls", LevelFilter::INFO)
+        .with_target("sqlx", LevelFilter::WARN);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // A second call, as in tests, keeps the first one's settings.
+    drop(tracing_subscriber::registry().with(quiet).with(asked).with(lines).try_init());
+}
+
+async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
+    let ai = Socket::bind("listeners.ai", config.listeners.ai).map_err(CliError::failed)?;
+    let admin = Socket::bind("listeners.admin", config.listeners.admin).map_err(CliError::failed)?;
+    let gateway = Arc::new(Gateway::build(&config).await.map_err(CliError::failed)?);
+    let stop = Stop::default();
+    stop.at_signals().map_err(CliError::failed)?;
+    let tasks = Tasks::start(&gateway).await;
+    let collector = start_collector(&config, arguments, &gateway).await?;
+    welcome(&config, (&ai, &admin), &gateway);
+
+    let gauges = watched_gauges(&config, &gateway);
+    let calls = listener::Parties {
+        settings: config.listeners.clone(),
+        calls: Arc::new(Pipeline::new(Arc::clone(&gateway))),
+        readiness: readiness(&gateway, &stop),
+        gauges,
+    };
+    let drained =
+        admin::serve_beside((ai, calls), (admin, admin_parties(&config, &gateway)), &stop).await;
+
+    tasks.stop().await;
+    let reason = match drained {
+        Drained::Clean => "asked",
+        Drained::Interrupted => "asked, and calls were cut",
+    };
+    gateway.recorder.stop(reason).await.map_err(CliError::failed)?;
+    if let Some(collector) = collector {
+        collector.drain().await;
+    }
+    Ok(End::Done)
+}
+
+async fn start_collector(
+    config: &Config,
+    arguments: &Arguments,
+    gateway: &Gateway,
+) -> Result<Option<Supervisor>, CliError> {
+    if arguments.no_collector || !config.collector.start {
+        return Ok(None);
+    }
+    let started = Supervisor::start(config.data.path(), Arc::clone(&gateway.metrics)).await;
+    started.map(Some).map_err(CliError::failed)
+}
+
+/// Work in the background, each with an end of its own.
+#[derive(Debug)]
+struct Tasks {
+    stop: watch::Sender<bool>,
+    running: JoinSet<()>,
+}
+
+impl Tasks {
+    async fn start(gateway: &Arc<Gateway>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut running = JoinSet::new();
+        let remotes: Vec<_> =
+            gateway.remotes().iter().filter_map(|upstream| remote(upstream).cloned()).collect();
+        address::resolve_once(&remotes).await;
+        running.spawn(address::resolve(remotes, ended(stopped.clone())));
+        let recorder = gateway.recorder.clone();
+        let record = move |change: &Change| {
+            let mut body = Body::new();
+            body.text("at", change.at.as_str())
+                .text("by", change.by.as_str())
+                .text("kind", change.kind.as_str())
+                .text("subject", change.subject.as_str())
+                .text("tenant", change.tenant.as_str());
+            let noted = recorder.note(cordon_ledger::Kind::Change, body);
+            noted.map(|_receipt| ()).map_err(|fault| fault.to_string())
+        };
+        let keys = Arc::clone(&gateway.keys);
+        running.spawn(ring::follow_changes(
+            gateway.store.clone(),
+            keys,
+            record,
+            ended(stopped.clone()),
+        ));
+        running.spawn(summarise(Arc::clone(gateway), stopped));
+        Self { stop, running }
+    }
+
+    async fn stop(mut self) {
+        drop(self.stop.send(true));
+        while self.running.join_next().await.is_some() {}
+    }
+}
+
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end as well.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+/// One summary a minute of what never became a call.
+async fn summarise(gateway: Arc<Gateway>, stopped: watch::Receiver<bool>) {
+    let mut minutes = interval(REFUSED_EVERY);
+    minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = ended(stopped);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => return,
+            _ = minutes.tick() => {}
+        }
+        if let Err(fault) = gateway.recorder.summarise_refused() {
+            tracing::error!("refused requests are not summed up: {fault}");
+        }
+    }
+}
+
+fn watched_gauges(config: &Config, gateway: &Gateway) -> Gauges {
+    let gauges = listener::gauges(&config.listeners.limits);
+    let calls = Arc::clone(&gauges.calls);
+    let reading = Reading(Arc::new(move || calls.used()));
+    gateway.metrics.watch("cordon_calls_in_flight", "Calls running now", reading);
+    let bytes = Arc::clone(&gauges.bytes);
+    let reading = Reading(Arc::new(move || bytes.used()));
+    gateway.metrics.watch("cordon_buffered_bytes", "Bytes of request bodies held", reading);
+    gauges
+}
+
+/// Why the gateway cannot serve, and what limps.
+fn readiness(gateway: &Arc<Gateway>, stop: &Stop) -> listener::AskReadiness {
+    let (gateway, stop) = (Arc::clone(gateway), stop.clone());
+    Arc::new(move || {
+        let mut told = Readiness::default();
+        if stop.is_draining() {
+            told.reasons.push("the gateway is stopping".to_owned());
+        }
+        let ledger = gateway.recorder.status();
+        if let Some(fault) = &ledger.poisoned {
+            told.reasons.push(format!("the ledger failed to write ({fault}); restart after repair"));
+        }
+        if ledger.bytes >= ledger.bytes_max {
+            told.reasons.push("the ledger has reached `ledger.bytes_max`".to_owned());
+        } else if ledger.bytes >= ledger.bytes_max / 100 * LEDGER_WARNING_PERCENT {
+            told.warnings.push(format!("the ledger is over {LEDGER_WARNING_PERCENT} % full"));
+        }
+        let upstreams = gateway.catalog.upstreams();
+        if !upstreams.iter().any(|upstream| gateway.providers.can_try(upstream)) {
+            told.reasons.push("no target of any route can be tried".to_owned());
+        }
+        told.warnings.extend(gateway.local_fault.clone());
+        if gateway.metrics.collector_up.get() == 0 {
+            told.warnings.push("the collector does not answer: audit queries wait".to_owned());
+        }
+        told
+    })
+}
+
+fn admin_parties(config: &Config, gateway: &Arc<Gateway>) -> admin::Parties {
+    let (keys, metrics, state) =
+        (Arc::clone(&gateway.keys), Arc::clone(&gateway.metrics), Arc::clone(gateway));
+    admin::Parties {
+        settings: config.listeners.clone(),
+        scope: admin::by_key(move |authorization| keys.identify(authorization)),
+        metrics: Arc::new(move || metrics.render()),
+        state: Arc::new(move || state.state()),
+        collector: supervisor::socket(config.data.path()),
+    }
+}
+
+/// The block a newcomer can act on. The key is read from its file and never shown.
+fn welcome(config: &Config, sockets: (&Socket, &Socket), gateway: &Gateway) {
+    let (ai, admin) = (sockets.0.address(), sockets.1.address());
+    if !matches!(config.source, Source::Demonstration) {
+        tracing::info!("Cordon serves calls on http://{ai} and administration on http://{admin}");
+        return;
+    }
+    let key = config.data.demonstration_key();
+    let (key, data) = (key.display(), config.data.path().display());
+    let model = gateway.local_fault.as_deref().unwrap_or("ready");
+    say(&format!(
+        "the built-in demonstration runs (`cordon init` writes it as a file to edit)
+
+  AI traffic      http://{ai}
+  administration  http://{admin}
+  key             {key}   (caller and auditor of tenant `demo`)
+  local model     {model}
+
+Try:
+  curl -s http://{ai}/v1/chat/completions -H \"Authorization: Bearer $(cat {key})\" \\
+    -H 'Content-Type: application/json' \\
+    -d '{{\"model\":\"assistant\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France?\"}}]}}'
+  cordon audit sql --data {data} \"SELECT ts, outcome, decision, target_id FROM calls ORDER BY ts DESC LIMIT 5\"
+  cordon audit verify --data {data}
+
+Ctrl-C ends both processes.
+"
+    ));
 }

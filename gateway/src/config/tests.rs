@@ -62,7 +62,12 @@ fn a_fault_is_told_with_its_line_and_what_to_do() {
         ("ai = \"127.0.0.1:8080\"", "ai = \"localhost\"", "ai = ", "is no address"),
         ("\"32MiB\"", "\"32 megs\"", "32 megs", "write it like `32MiB`"),
         ("idle_deadline = \"60s\"", "idle_deadline = 60", "idle_deadline", "expected a string"),
-        ("mode = \"required\"", "mode = \"best_effort\"", "best_effort", "not built yet"),
+        (
+            "mode = \"required\"",
+            "mode = \"best_effort\"",
+            "mode = \"best_effort\"",
+            "not built yet",
+        ),
         ("stream = \"pass\"", "stream = \"hold\"", "stream = \"hold\"", "not built yet"),
         ("on = \"2026-11-01\"", "on = \"2026-11-31\"", "2026-11-31", "is no day"),
         ("zdr = true", "zdr = \"maybe\"", "zdr = ", "neither yes nor no"),
@@ -120,4 +125,87 @@ fn the_schema_knows_every_setting_of_the_demonstration() {
 fn the_digest_changes_with_the_text() {
     let text = format!("{DEMONSTRATION}\n");
     assert_ne!(read(DEMONSTRATION).unwrap().digest, read(&text).unwrap().digest);
+}
+
+/// Whether a value is what the schema says; knows the words that ours uses.
+fn conforms(
+    root: &serde_json::Value,
+    schema: &serde_json::Value,
+    value: &serde_json::Value,
+) -> bool {
+    let list = |word: &str| schema.get(word).and_then(|list| list.as_array());
+    let fits = |choice: &serde_json::Value| conforms(root, choice, value);
+    let named = |name: &str| match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        other => other == "null" && value.is_null(),
+    };
+    let typed = match schema.get("type") {
+        Some(serde_json::Value::String(name)) => named(name),
+        Some(serde_json::Value::Array(names)) => {
+            names.iter().any(|name| named(name.as_str().unwrap()))
+        }
+        _ => true,
+    };
+    let referred = schema.get("$ref").is_none_or(|target| {
+        fits(root.pointer(target.as_str().unwrap().trim_start_matches('#')).unwrap())
+    });
+    let matched = schema.get("pattern").is_none_or(|pattern| {
+        let text = value.as_str().unwrap_or_default();
+        regex::Regex::new(pattern.as_str().unwrap()).unwrap().is_match(text)
+    });
+    let member = |(name, value): (&String, &serde_json::Value)| {
+        let known = schema.pointer("/properties").and_then(|all| all.get(name));
+        let schema =
+            known.or(schema.get("additionalProperties")).filter(|other| !other.is_boolean());
+        schema.is_none_or(|schema| conforms(root, schema, value))
+    };
+    let item = |value| schema.get("items").is_none_or(|items| conforms(root, items, value));
+    let required = list("required").into_iter().flatten();
+    typed
+        && referred
+        && matched
+        && schema.get("const").is_none_or(|one| one == value)
+        && list("enum").is_none_or(|values| values.contains(value))
+        && list("anyOf").is_none_or(|choices| choices.iter().any(fits))
+        && list("oneOf").is_none_or(|choices| choices.iter().filter(|one| fits(one)).count() == 1)
+        && value.as_object().into_iter().flatten().all(member)
+        && value.as_array().into_iter().flatten().all(item)
+        && (!value.is_object()
+            || required.into_iter().all(|n| value.get(n.as_str().unwrap()).is_some()))
+}
+
+#[test]
+fn the_demonstration_conforms_to_the_schema_and_a_wrong_value_does_not() {
+    let schema = schema();
+    let json = |text: &str| -> serde_json::Value { toml::from_str(text).unwrap() };
+    assert!(conforms(&schema, &schema, &json(DEMONSTRATION)));
+    for (from, to) in [
+        ("region = \"DE\"", "region = \"Germany\""),
+        ("\"32MiB\"", "\"32 megs\""),
+        ("mode = \"required\"", "mode = \"never\""),
+        ("threads = 2 ", "threads = \"2\" "),
+        ("zdr = true", "zdr = \"maybe\""),
+        ("name = \"Example Hospital\"", ""),
+    ] {
+        assert!(!conforms(&schema, &schema, &json(&changed(from, to))), "{to}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_breaks_the_reading(text in "[\\[\\]a-z.=\"{}, \n0-9#-]{0,200}") {
+        assert!(read(&text).is_err());
+    }
+
+    #[test]
+    fn no_change_of_one_character_breaks_the_reading(place in 0..DEMONSTRATION.len(), with in "[ -~]") {
+        let mut text = DEMONSTRATION.to_owned();
+        text.replace_range(place..=place, &with);
+        drop(read(&text));
+    }
 }

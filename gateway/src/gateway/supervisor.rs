@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -27,15 +27,13 @@ use crate::record::metrics::Metrics;
 
 /// The program's name, beside our own executable.
 const PROGRAM: &str = "cordon-collector";
-/// How nice the collector is to the gateway (POSIX nice value).
-const NICENESS: i32 = 10;
 const BACK_OFF_MIN: Duration = Duration::from_millis(500);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_secs(1);
 const STATE_DEADLINE: Duration = Duration::from_secs(2);
 const STATE_BYTES_MAX: usize = 64 * 1024;
 /// How long the collector may drain at the end before it is killed.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// Why there is no collector to start.
 #[derive(Debug, thiserror::Error)]
@@ -112,10 +110,16 @@ impl Keeper {
         let mut back_off = BACK_OFF_MIN;
         loop {
             match self.spawn() {
-                Ok(child) => match self.watch(child, &mut stopped).await {
-                    Ended::Asked => return,
-                    Ended::ByItself => tracing::error!("the collector ended; it is started again"),
-                },
+                Ok(child) => {
+                    let started = Instant::now();
+                    if self.watch(child, &mut stopped).await == Ended::Asked {
+                        return;
+                    }
+                    tracing::error!("the collector ended; it is started again");
+                    if started.elapsed() > BACK_OFF_MAX {
+                        back_off = BACK_OFF_MIN;
+                    }
+                }
                 Err(fault) => tracing::error!("the collector does not start: {fault}"),
             }
             self.metrics.collector_up.set(0);
@@ -129,7 +133,8 @@ impl Keeper {
     }
 
     fn spawn(&self) -> std::io::Result<Child> {
-        let child = Command::new(&self.program)
+        // It makes itself nice to us at its start.
+        Command::new(&self.program)
             .arg("run")
             .arg("--data")
             .arg(&self.data)
@@ -137,16 +142,13 @@ impl Keeper {
             .stdout(Stdio::null())
             .process_group(0)
             .kill_on_drop(true)
-            .spawn()?;
-        let id = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
-        if let Some(Err(fault)) = id.map(|id| rustix::process::setpriority_process(Some(id), NICENESS)) {
-            tracing::warn!("the collector runs at our own priority: {fault}");
-        }
-        Ok(child)
+            .spawn()
     }
 
     /// Watches a running collector until it ends, or until we are asked to stop.
     async fn watch(&self, mut child: Child, stopped: &mut watch::Receiver<bool>) -> Ended {
+        // Held here: waiting for the child would close it, and the collector ends when it closes.
+        let stdin = child.stdin.take();
         loop {
             tokio::select! {
                 _status = child.wait() => return Ended::ByItself,
@@ -155,7 +157,7 @@ impl Keeper {
             }
         }
         // The collector ends by itself when this pipe closes, after its last commit.
-        drop(child.stdin.take());
+        drop(stdin);
         if timeout(DRAIN_MAX, child.wait()).await.is_err() {
             tracing::error!("the collector did not drain in time and is killed; nothing is lost");
             if let Err(fault) = child.kill().await {

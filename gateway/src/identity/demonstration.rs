@@ -4,6 +4,7 @@ use std::{
     io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use crate::{
@@ -11,13 +12,16 @@ use crate::{
         Role,
         keys::{self, KeyError, NewKey, Pepper},
     },
+    quantity::timestamp,
     secret::Secret,
-    store::Store,
+    store::{Author, Store},
 };
 
 /// Tenant and name of the demonstration key.
 const TENANT: &str = "demo";
 const NAME: &str = "demonstration";
+/// Who makes it, as the change log tells.
+const AUTHOR: &str = "start of the gateway";
 
 /// A person in Germany who is proven to be no US person, so that the demonstration's refused
 /// call is refused for a reason one can see.
@@ -51,6 +55,7 @@ pub async fn ensure(
     if is_valid(path, store, pepper).await? {
         return Ok(());
     }
+    revoke_lost(store).await?;
     let new = NewKey {
         tenant: TENANT.to_owned(),
         name: NAME.to_owned(),
@@ -59,7 +64,7 @@ pub async fn ensure(
         calls_at_once_max: limits.0,
         refused_per_second_max: limits.1,
     };
-    let (_, key) = keys::create(store, pepper, &new, "cordon run").await?;
+    let (_, key) = keys::create(store, pepper, &new, AUTHOR).await?;
     write(path, &key).map_err(|source| DemonstrationError::File { path: path.into(), source })
 }
 
@@ -74,6 +79,17 @@ async fn is_valid(path: &Path, store: &Store, pepper: &Pepper) -> Result<bool, D
     Ok(keys.iter().any(|row| row.hash == hash))
 }
 
+/// Revokes demonstration keys of which nobody has the file any more.
+async fn revoke_lost(store: &Store) -> Result<(), DemonstrationError> {
+    let author = Author { by: AUTHOR.to_owned(), at: timestamp(SystemTime::now()) };
+    for row in store.valid_keys().await.map_err(KeyError::from)? {
+        if (row.tenant.as_str(), row.name.as_str()) == (TENANT, NAME) {
+            store.revoke_key(&row.id, &author).await.map_err(KeyError::from)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes beside and renames, so that nobody reads half a key.
 fn write(path: &Path, key: &Secret) -> std::io::Result<()> {
     let beside = path.with_extension("key.new");
@@ -82,4 +98,32 @@ fn write(path: &Path, key: &Secret) -> std::io::Result<()> {
     writeln!(file, "{}", key.expose())?;
     file.sync_all()?;
     std::fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_key_stays_until_its_file_is_lost_and_then_another_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("cordon.db")).await.unwrap();
+        let pepper = Pepper::open(&folder.path().join("cordon.pepper"), &store).await.unwrap();
+        let path = folder.path().join("demo.key");
+        ensure(&path, &store, &pepper, (256, 1_000)).await.unwrap();
+        let first = std::fs::read_to_string(&path).unwrap();
+        ensure(&path, &store, &pepper, (256, 1_000)).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        assert_eq!(first.lines().count(), 1);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+
+        std::fs::remove_file(&path).unwrap();
+        ensure(&path, &store, &pepper, (256, 1_000)).await.unwrap();
+        assert_ne!(std::fs::read_to_string(&path).unwrap(), first);
+        let valid = store.valid_keys().await.unwrap();
+        assert_eq!(valid.len(), 1);
+        assert_eq!((valid[0].tenant.as_str(), valid[0].roles.len()), (TENANT, 2));
+    }
 }

@@ -241,7 +241,7 @@ fn country(path: &'static str, value: &str) -> Result<Country, AttributeError> {
 
 /// `age` days before `given_on`.
 fn measured(path: &'static str, age: &str, given_on: Day) -> Result<String, AttributeError> {
-    let days: u16 = age.parse().map_err(|_| refuse(path, "a number of days", age))?;
+    let days: u16 = age.parse().map_err(|_fault| refuse(path, "a number of days", age))?;
     Ok(given_on.before(days.into()).to_string())
 }
 

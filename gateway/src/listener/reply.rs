@@ -217,6 +217,10 @@ pub(crate) fn full_head(reply: &ReplyHead) -> ResponseHeader {
     if let Some(seconds) = reply.retry_after_s {
         insert(&mut head, header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if reply.label_ai {
+        let name = HeaderName::from_static("x-cordon-ai-generated");
+        insert(&mut head, name, HeaderValue::from_static("true"));
+    }
     if reply.never_retry {
         let name = HeaderName::from_static("x-should-retry");
         insert(&mut head, name, HeaderValue::from_static("false"));

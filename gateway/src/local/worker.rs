@@ -23,6 +23,8 @@ use crate::local::{
 
 /// Pieces that may wait for a slow client before the model does.
 const PIECES_MAX: usize = 32;
+/// Tokens of an answer where the client sets no limit: a model this small rambles without one.
+const ANSWER_TOKENS_MAX: usize = 512;
 /// Seconds one queued call is taken to need, for `Retry-After`.
 const CALL_SECONDS: u64 = 2;
 
@@ -120,7 +122,7 @@ impl Worker {
         let prompt = self.template.render(&job.request.messages)?;
         let prompt = self.tokens.encode(&prompt)?;
         let room = self.context_tokens_max.saturating_sub(prompt.len());
-        let wanted = job.request.max_tokens.unwrap_or(room.max(1));
+        let wanted = job.request.max_tokens.unwrap_or(ANSWER_TOKENS_MAX.min(room.max(1)));
         if wanted > room {
             let (needed, max) = (prompt.len() + wanted, self.context_tokens_max);
             return Err(LocalError::ContextLength { needed, max });

@@ -88,6 +88,7 @@ impl Opening {
             side: None,
             http_status: Some(attempt.status()),
             usage: told.usage,
+            request_bytes: attempt.traffic().request_bytes,
             response_bytes: body.len() as u64,
         });
         entry.delivered(body.len(), 0);

@@ -176,7 +176,8 @@ impl AttemptEnd {
             }),
             http_status: failure.status,
             usage: None,
-            response_bytes: 0,
+            request_bytes: failure.traffic.request_bytes,
+            response_bytes: failure.traffic.response_bytes,
         }
     }
 }

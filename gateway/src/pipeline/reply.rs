@@ -34,6 +34,8 @@ pub struct ReplyHead {
     pub retry_after_s: Option<u64>,
     /// `x-should-retry: false`, on a 503 that waiting cannot cure.
     pub never_retry: bool,
+    /// `x-cordon-ai-generated: true`, where policy asks to label the answer.
+    pub label_ai: bool,
     /// Headers of the upstream that may pass to the client.
     pub upstream_headers: Vec<(http::HeaderName, http::HeaderValue)>,
 }
@@ -137,6 +139,7 @@ impl ReplyHead {
             requested_model: None,
             retry_after_s: None,
             never_retry: false,
+            label_ai: false,
             upstream_headers: Vec::new(),
         }
     }
@@ -146,6 +149,7 @@ impl ReplyHead {
         Self {
             target: entry.target().map(str::to_owned),
             decision: entry.decision(),
+            label_ai: status == 200 && entry.labels_ai(),
             attempts: entry.attempts(),
             requested_model: entry.requested_model().map(str::to_owned),
             ..Self::new(status, entry.call_id())

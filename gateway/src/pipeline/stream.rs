@@ -208,6 +208,10 @@ impl Relay {
         Some(event)
     }
 
+    fn sent(&self) -> u64 {
+        self.state.attempt.as_ref().map_or(0, |attempt| attempt.traffic().request_bytes)
+    }
+
     fn attempt_ended(&self, entry: &mut Entry, failure: Option<&Failure>) {
         let failed = failure.map(AttemptEnd::failed);
         entry.attempt_ended(AttemptEnd {
@@ -215,6 +219,7 @@ impl Relay {
             side: failed.and_then(|end| end.side),
             http_status: Some(200),
             usage: self.state.usage,
+            request_bytes: self.sent(),
             response_bytes: self.bytes,
         });
     }

@@ -1,3 +1,5 @@
+//! The policy, from permit to denial.
+
 use std::{
     sync::{
         Mutex,

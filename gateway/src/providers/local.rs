@@ -22,8 +22,9 @@ use crate::{
     },
 };
 
-/// What OpenAI documents for requests that do not say.
-const TEMPERATURE: f64 = 1.0;
+/// For requests that do not say: the likeliest token each time. What others document as their
+/// default (1.0) makes a model this small ramble.
+const TEMPERATURE: f64 = 0.0;
 const TOP_P: f64 = 1.0;
 
 /// The largest answer of a local model that is held whole; its window is far smaller.

@@ -54,6 +54,8 @@ pub struct AttemptEnd {
     pub side: Option<&'static str>,
     pub http_status: Option<u16>,
     pub usage: Option<Usage>,
+    /// Bytes that were handed to the connection; 0: nothing has left.
+    pub request_bytes: u64,
     pub response_bytes: u64,
 }
 
@@ -275,6 +277,8 @@ impl Entry {
                 side: Some(if outcome == Outcome::Cancelled { "client" } else { "gateway" }),
                 http_status: None,
                 usage: None,
+                // Nobody counted: the whole request may have left.
+                request_bytes: self.running.as_ref().map_or(0, |running| running.outbound_bytes),
                 response_bytes: self.notes.answer.bytes,
             });
         }
@@ -312,6 +316,11 @@ impl Entry {
                 tracing::error!(call.id = %self.call_id, "a notification is not recorded: {fault}");
             }
         }
+    }
+
+    /// Whether the answer is to be labelled as made by a machine.
+    pub fn labels_ai(&self) -> bool {
+        self.notes.label_ai
     }
 
     /// What policy said of the call.

@@ -34,6 +34,7 @@ pub(crate) struct Notes {
     pub(crate) refused_by: Vec<Rule>,
     pub(crate) missing: Vec<String>,
     pub(crate) log_body: Option<LogBody>,
+    pub(crate) label_ai: bool,
     pub(crate) retain_days: [Option<u64>; 2],
     pub(crate) first_target: Option<String>,
     pub(crate) chosen: Option<Permitted>,
@@ -102,6 +103,7 @@ impl Notes {
             refused_by: Vec::new(),
             missing: Vec::new(),
             log_body: None,
+            label_ai: false,
             retain_days: [None, None],
             first_target: None,
             chosen: None,
@@ -120,6 +122,7 @@ impl Notes {
         self.effect = Some(permit.decided.effect);
         self.decided = Some(Arc::clone(&permit.decided));
         self.log_body = Some(permit.duties.log_body);
+        self.label_ai = permit.duties.label_ai;
         self.retain_days =
             [permit.duties.retain_decision_days, permit.duties.retain_body_days];
     }
@@ -171,7 +174,7 @@ impl Notes {
             .text("provider_hq", code(facts.provider_headquarters.as_ref()))
             .text("provider_name", target.upstream.provider())
             .text("region", code(facts.region.as_ref()))
-            .number("request_bytes", running.outbound_bytes)
+            .number("request_bytes", end.request_bytes)
             .number("response_bytes", end.response_bytes)
             .text("side", end.side)
             .text("started_ts", rfc3339(running.started_at).as_str())

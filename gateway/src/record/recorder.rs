@@ -157,6 +157,7 @@ impl Recorder {
             attempts += 1;
             self.0.ledger.append(draft(Kind::Attempt, unknown_attempt(intent, &now)))?;
         }
+        attempts += u64::from(call.attempts);
         outcome.number("attempts", attempts).text("error_type", "process_died");
         if let Some(intent) = call.intents_without_attempt.last() {
             copy_texts(&mut outcome, intent, &["key_id", "legal_basis", "mechanism"]);

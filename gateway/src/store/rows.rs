@@ -86,12 +86,12 @@ fn key(row: &SqliteRow) -> Result<KeyRow, StoreError> {
     let roles: String = row.get("roles_json");
     let attributes: String = row.get("attributes_json");
     Ok(KeyRow {
-        hash: hash.try_into().map_err(|_| not_ours("its hash is not 32 bytes"))?,
+        hash: hash.try_into().map_err(|_bytes| not_ours("its hash is not 32 bytes"))?,
         tenant: row.get("tenant"),
         name: row.get("name"),
-        roles: serde_json::from_str(&roles).map_err(|_| not_ours("its roles are no list"))?,
+        roles: serde_json::from_str(&roles).map_err(|_fault| not_ours("its roles are no list"))?,
         attributes: serde_json::from_str(&attributes)
-            .map_err(|_| not_ours("its attributes are no pairs"))?,
+            .map_err(|_fault| not_ours("its attributes are no pairs"))?,
         calls_at_once_max: row.get("calls_at_once_max"),
         refused_per_second_max: row.get("refused_per_second_max"),
         created_at: row.get("created_at"),
@@ -126,6 +126,7 @@ fn change(row: &SqliteRow) -> Result<Change, StoreError> {
         subject: row.get("subject"),
         tenant: row.get("tenant"),
         by: row.get("by"),
-        detail: serde_json::from_str(&detail).map_err(|_| not_ours("its detail is no JSON"))?,
+        detail: serde_json::from_str(&detail)
+            .map_err(|_fault| not_ours("its detail is no JSON"))?,
     })
 }

@@ -1,3 +1,7 @@
 //! The tests of this crate, through its public surface.
 
+mod cli;
+mod config;
+mod keys;
 mod policy;
+mod program;

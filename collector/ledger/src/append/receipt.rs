@@ -72,12 +72,12 @@ enum Stage {
 impl Receipt {
     /// Waits until the event survives the death of this process. Set a deadline around it.
     pub async fn written(&self) -> Result<Position, AppendError> {
-        poll_fn(|context| self.poll(Stage::Written, context)).await
+        poll_fn(|context| self.look(Stage::Written, context)).await
     }
 
     /// Waits until the event survives a power loss. Set a deadline around it.
     pub async fn durable(&self) -> Result<Position, AppendError> {
-        poll_fn(|context| self.poll(Stage::Durable, context)).await
+        poll_fn(|context| self.look(Stage::Durable, context)).await
     }
 
     /// Waits like `durable`, blocking the thread, for a minute at most.
@@ -94,7 +94,7 @@ impl Receipt {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let deadline = Instant::now() + BLOCKING_DEADLINE;
         loop {
-            if let Poll::Ready(result) = self.poll(stage, &mut Context::from_waker(&waker)) {
+            if let Poll::Ready(result) = self.look(stage, &mut Context::from_waker(&waker)) {
                 return result;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -105,14 +105,12 @@ impl Receipt {
         }
     }
 
-    fn poll(&self, stage: Stage, context: &Context<'_>) -> Poll<Result<Position, AppendError>> {
+    fn look(&self, stage: Stage, context: &Context<'_>) -> Poll<Result<Position, AppendError>> {
         let mut state = self.slot.lock();
         if let Some(result) = state.at(stage) {
             return Poll::Ready(result.map(|seq| Position { stream: self.stream, seq }));
         }
-        let waits = |(at, waker): &(Stage, Waker)| {
-            *at == stage && waker.will_wake(context.waker())
-        };
+        let waits = |(at, waker): &(Stage, Waker)| *at == stage && waker.will_wake(context.waker());
         if !state.waiting.iter().any(waits) {
             state.waiting.push((stage, context.waker().clone()));
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
+use crate::append::{
     queue::{Job, Shared, Work},
     receipt::{AppendError, Promise},
 };
@@ -209,24 +209,22 @@ impl Writing {
     fn place(&mut self, group: &mut Group, job: Job) {
         let decided = job.draft.decision.as_ref();
         let decided = decided.map(|decision| self.hold_decision(group, &job, decision));
-        let seq = match (job.draft.kind, decided) {
-            (Kind::Decision, Some(seq)) => seq,
-            _ => {
-                let parts = Parts {
-                    kind: job.draft.kind,
-                    seq: 0,
-                    tenant: job.draft.tenant.as_deref(),
-                    call_id: job.draft.call_id,
-                    time: job.time,
-                    body: &job.draft.body,
-                };
-                self.encode(group, parts)
-            }
-        };
-        match job.draft.kind {
-            Kind::Intent => self.shared.note_intent(&job, seq),
-            Kind::Outcome => self.shared.note_outcome(&job),
-            _ => {}
+        let itself = decided.filter(|_| job.draft.kind == Kind::Decision);
+        let seq = itself.unwrap_or_else(|| {
+            let parts = Parts {
+                kind: job.draft.kind,
+                seq: 0,
+                tenant: job.draft.tenant.as_deref(),
+                call_id: job.draft.call_id,
+                time: job.time,
+                body: &job.draft.body,
+            };
+            self.encode(group, parts)
+        });
+        if job.draft.kind == Kind::Intent {
+            self.shared.note_intent(&job, seq);
+        } else if job.draft.kind == Kind::Outcome {
+            self.shared.note_outcome(&job);
         }
         group.promises.push((job.promise, seq));
     }

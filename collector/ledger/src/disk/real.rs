@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
-use super::{File, Lock, Storage};
+use crate::disk::{File, Lock, Storage};
 
 /// The permissions of a new file: its owner's only.
 const FILE_MODE: u32 = 0o600;

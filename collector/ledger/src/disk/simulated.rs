@@ -13,10 +13,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{File, Lock, Storage};
+use crate::disk::{File, Lock, Storage};
 
 /// The piece of a file that reaches the medium whole or not at all.
 const PAGE_BYTES: usize = 512;
+/// What Linux says when a disk fails.
+const EIO: i32 = 5;
 
 /// A simulated disk; clones are the same disk.
 #[derive(Debug, Clone, Default)]
@@ -268,7 +270,9 @@ impl File for SimulatedFile {
         let node = state.node(self.node)?;
         let rest = node.cache.get(position(offset)..).unwrap_or_default();
         let read = rest.len().min(buffer.len());
-        buffer.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        if let (Some(to), Some(from)) = (buffer.get_mut(..read), rest.get(..read)) {
+            to.copy_from_slice(from);
+        }
         Ok(read)
     }
 
@@ -306,8 +310,7 @@ impl File for SimulatedFile {
         let node = state.node_mut(self.node)?;
         match verdict {
             Verdict::Works => {
-                node.medium = node.cache.clone();
-                node.dirty.clear();
+                node.sync();
                 Ok(())
             }
             Verdict::Lies => Ok(()),
@@ -372,27 +375,25 @@ impl State {
         if let Err(error) = self.change() {
             return Verdict::Fails(error);
         }
-        match self.trouble {
-            Some(Trouble::SyncFails { at }) if self.operations >= at => {
-                self.trouble = None;
-                Verdict::Fails(io::Error::from_raw_os_error(5))
-            }
-            Some(Trouble::SyncLies { at }) if self.operations >= at => Verdict::Lies,
-            _ => Verdict::Works,
+        let (now, trouble) = (self.operations, self.trouble);
+        if matches!(trouble, Some(Trouble::SyncFails { at }) if now >= at) {
+            self.trouble = None;
+            return Verdict::Fails(io::Error::from_raw_os_error(EIO));
         }
+        let lies = matches!(trouble, Some(Trouble::SyncLies { at }) if now >= at);
+        if lies { Verdict::Lies } else { Verdict::Works }
     }
 
     fn write(&mut self) -> Verdict {
         if let Err(error) = self.change() {
             return Verdict::Fails(error);
         }
-        match self.trouble {
-            Some(Trouble::WriteFails { at }) if self.operations >= at => {
-                self.trouble = None;
-                Verdict::Fails(io::ErrorKind::StorageFull.into())
-            }
-            _ => Verdict::Works,
+        let now = self.operations;
+        if matches!(self.trouble, Some(Trouble::WriteFails { at }) if now >= at) {
+            self.trouble = None;
+            return Verdict::Fails(io::ErrorKind::StorageFull.into());
         }
+        Verdict::Works
     }
 }
 
@@ -443,6 +444,16 @@ impl Node {
         self.dirty.retain(|page, _versions| page * PAGE_BYTES < bytes);
     }
 
+    /// Brings what is dirty to the medium; what an earlier sync forgot stays forgotten.
+    fn sync(&mut self) {
+        self.medium.resize(self.cache.len(), 0);
+        for (page, versions) in std::mem::take(&mut self.dirty) {
+            if let Some(bytes) = versions.last() {
+                put_page(&mut self.medium, page, bytes);
+            }
+        }
+    }
+
     /// What is on the medium after a power loss.
     fn survivor(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
         let mut medium = self.medium.clone();
@@ -453,16 +464,19 @@ impl Node {
         for (page, versions) in &self.dirty {
             let Some(version) = choose(versions.len() + 1).checked_sub(1) else { continue };
             let Some(bytes) = versions.get(version) else { continue };
-            let start = page * PAGE_BYTES;
-            // Bytes behind the end of the file are not there, whatever reached the medium.
-            let whole = bytes.iter().enumerate().filter_map(|(at, byte)| Some((start + at, byte)));
-            for (at, byte) in whole {
-                if let Some(place) = medium.get_mut(at) {
-                    *place = *byte;
-                }
-            }
+            put_page(&mut medium, *page, bytes);
         }
         Self { cache: medium.clone(), medium, dirty: BTreeMap::new() }
+    }
+}
+
+/// Bytes behind the end of the file are not there, whatever reached the medium.
+fn put_page(medium: &mut [u8], page: usize, bytes: &[u8]) {
+    let start = page * PAGE_BYTES;
+    let end = (start + bytes.len()).min(medium.len());
+    let reached = bytes.get(..end.saturating_sub(start)).unwrap_or_default();
+    if let Some(place) = medium.get_mut(start..end) {
+        place.copy_from_slice(reached);
     }
 }
 

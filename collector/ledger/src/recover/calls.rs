@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{OpenError, io_error, tail::Tail};
+use crate::recover::{OpenError, io_error, tail::Tail};
 use crate::{
     disk::Storage,
     event::{Event, Kind, Label},
@@ -168,8 +168,11 @@ impl<'a> Part<'a> {
         see: &mut dyn FnMut(&Entry<'_>) -> Result<(), serde_json::Error>,
     ) -> Result<(), OpenError> {
         let (mut offset, mut cursor) = (0, self.before);
-        let damaged = |offset, seq, flaw| {
-            OpenError::Damaged { segment: self.name.path(folder), offset, seq, flaw }
+        let damaged = |offset, seq, flaw| OpenError::Damaged {
+            segment: self.name.path(folder),
+            offset,
+            seq,
+            flaw,
         };
         loop {
             match segment::next_group(self.bytes, offset, &cursor) {

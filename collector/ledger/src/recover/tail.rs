@@ -4,7 +4,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use super::{OpenError, Witnesses, io_error};
+use crate::recover::{OpenError, Witnesses, io_error};
 use crate::{
     disk::Storage,
     event::Kind,

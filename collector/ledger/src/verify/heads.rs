@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use uuid::Uuid;
 
-use super::{Fault, FaultKind, Report};
+use crate::verify::{Fault, FaultKind, Report};
 use crate::{
     disk::Storage,
     head::{Head, HeadError, HeadReader, PublicKeys},

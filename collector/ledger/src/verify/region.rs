@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::{FaultKind, Walk};
+use crate::verify::{FaultKind, Walk};
 use crate::{
     event::Kind,
     frame::{self, Damage, Frame, FrameKind, Parsed},
@@ -36,6 +36,19 @@ enum Piece<'a> {
         offset: usize,
         bytes: usize,
     },
+}
+
+// === impl Piece ===
+
+impl Piece<'_> {
+    /// The event that stands here, if it is one.
+    fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Frame(Frame { kind: FrameKind::Event(_), seq, .. })
+            | Self::Changed { seq, .. } => Some(*seq),
+            Self::Frame(_) | Self::Junk { .. } => None,
+        }
+    }
 }
 
 // === impl Order ===
@@ -84,30 +97,17 @@ impl Order {
 
 impl Walk<'_> {
     /// Names what is wrong from an offset up to the next intact group, and returns where that is.
-    pub(super) fn region(
-        &mut self,
-        buffer: &[u8],
-        offset: usize,
-        broken: &Break,
-    ) -> Option<usize> {
+    pub(super) fn region(&mut self, buffer: &[u8], offset: usize, broken: &Break) -> Option<usize> {
         let faults_before = self.report.faults.len() as u64 + self.report.faults_left_out;
         let (pieces, next) = self.pieces(buffer, offset);
         let first = self.cursor.seq + 1;
-        let whole = pieces.is_empty();
-        self.pieces_in_order(&pieces);
         let next_frame = next.and_then(|next| match frame::parse(buffer, next) {
             Parsed::Frame(frame) => Some(frame),
             Parsed::End | Parsed::Damaged(_) => None,
         });
+        self.pieces_in_order(&pieces, next_frame.map(|frame| frame.seq));
         if let Some(frame) = &next_frame {
             self.link_to(frame);
-            let junk = pieces.iter().any(|piece| matches!(piece, Piece::Junk { .. }));
-            if junk && frame.seq > self.order.highest() + 1 {
-                let (from, to) = (self.order.highest() + 1, frame.seq - 1);
-                let detail = format!("events {from} to {to} cannot be read");
-                self.fault(FaultKind::Frame, Some(from), detail);
-                self.order.skip_to(frame.seq);
-            }
             let out_of_order = frame.seq != self.order.highest() + 1;
             self.cursor = Cursor { seq: frame.seq - 1, chain: frame.chain_prev };
             if out_of_order {
@@ -115,7 +115,7 @@ impl Walk<'_> {
             }
         }
         let faults = self.report.faults.len() as u64 + self.report.faults_left_out;
-        if faults == faults_before && !self.order.has_gaps() && !whole {
+        if faults == faults_before && !self.order.has_gaps() && !pieces.is_empty() {
             let detail = self.group_detail(&pieces, broken);
             self.fault(FaultKind::Group, Some(first), detail);
         }
@@ -158,8 +158,9 @@ impl Walk<'_> {
         }
     }
 
-    fn pieces_in_order(&mut self, pieces: &[Piece<'_>]) {
-        for piece in pieces {
+    /// Names what is wrong with each piece; an intact group follows with event `next_seq`.
+    fn pieces_in_order(&mut self, pieces: &[Piece<'_>], next_seq: Option<u64>) {
+        for (index, piece) in pieces.iter().enumerate() {
             match piece {
                 Piece::Frame(frame) => {
                     self.link_to(frame);
@@ -178,12 +179,24 @@ impl Walk<'_> {
                     }
                 }
                 Piece::Junk { offset, bytes } => {
-                    let detail = format!("{bytes} bytes from byte {offset} on are no frame");
-                    self.fault(FaultKind::Frame, Some(self.cursor.seq + 1), detail);
-                    self.linked = false;
+                    let behind = pieces.get(index + 1).and_then(Piece::seq).or(next_seq);
+                    self.junk(*offset, *bytes, behind);
                 }
             }
         }
+    }
+
+    /// Names bytes that are no frame, and the events that must have stood there.
+    fn junk(&mut self, offset: usize, bytes: usize, behind: Option<u64>) {
+        let first = self.order.highest() + 1;
+        let lost = behind.filter(|behind| *behind > first).map(|behind| {
+            self.order.skip_to(behind);
+            format!(": events {first} to {} cannot be read", behind - 1)
+        });
+        let lost = lost.unwrap_or_default();
+        let detail = format!("{bytes} bytes from byte {offset} on are no frame{lost}");
+        self.fault(FaultKind::Frame, Some(first), detail);
+        self.linked = false;
     }
 
     /// The frame that follows an intact event carries its chain hash.

@@ -24,7 +24,10 @@ fn events_stand_in_the_order_in_which_they_were_appended() {
     record(&ledger, stop());
 
     let events = events(&disk);
-    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=22).collect::<Vec<_>>());
+    assert_eq!(
+        events.iter().map(|event| event.seq).collect::<Vec<_>>(),
+        (1..=22).collect::<Vec<_>>()
+    );
     assert_eq!(events[0].kind, Kind::Open);
     for (number, event) in events[1..21].iter().enumerate() {
         assert_eq!(event.body["number"], number);
@@ -64,7 +67,7 @@ fn what_is_queued_while_the_disk_syncs_is_one_group() {
 fn a_receipt_is_written_before_it_is_durable() {
     let disk = SimulatedDisk::new();
     let (gate, keeper) = gate();
-    let mut options = options(64 * 1024);
+    let mut options = options(16 * 1024);
     options.observer = Some(gate);
     let (ledger, _) = open_with(&disk, options).unwrap();
 
@@ -237,7 +240,7 @@ fn a_closed_ledger_takes_nothing() {
 #[test]
 fn many_threads_append_without_gaps_on_a_real_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let mut options = options(64 * 1024);
+    let mut options = options(16 * 1024);
     options.stream_dir_parent = folder.path().join("ledger");
     options.heads_dir = folder.path().join("heads");
     options.signing_key = folder.path().join("signing.key");
@@ -269,6 +272,38 @@ fn many_threads_append_without_gaps_on_a_real_disk() {
         verify(&RealDisk, &options.stream_dir_parent, &options.heads_dir, &mut |_, _| {}).unwrap();
     assert!(report.is_ok(), "{:?}", report.faults);
     assert_eq!((report.events, report.after_last_head), (records.len() as u64, 0));
+}
+
+#[test]
+fn a_stream_can_be_verified_while_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(256 * 1024);
+    options.stream_dir_parent = folder.path().join("ledger");
+    options.heads_dir = folder.path().join("heads");
+    options.signing_key = folder.path().join("signing.key");
+    let (ledger, _) = Ledger::open(options.clone(), Arc::new(RealDisk)).unwrap();
+    let (streams, heads) = (options.stream_dir_parent, options.heads_dir);
+
+    let writing = thread::spawn(move || {
+        for number in 0..1500 {
+            let receipt = ledger.append(change(number)).unwrap();
+            if number % 10 == 0 {
+                receipt.wait_durable().unwrap();
+            }
+        }
+        ledger.shutdown().unwrap();
+    });
+
+    let mut seen = 0;
+    while !writing.is_finished() || seen == 0 {
+        let report = verify(&RealDisk, &streams, &heads, &mut |_, _| {}).unwrap();
+        assert!(report.is_ok(), "{:?}", report.faults);
+        assert!(report.events >= seen);
+        seen = report.events;
+    }
+    writing.join().unwrap();
+    let report = verify(&RealDisk, &streams, &heads, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok() && report.events > 1500);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::support::*;
 const BYTES_MAX: u64 = 512 * 1024;
 
 fn small(disk: &SimulatedDisk) -> Ledger {
-    let mut options = options(64 * 1024);
+    let mut options = options(16 * 1024);
     options.bytes_max = BYTES_MAX;
     open_with(disk, options).unwrap().0
 }
@@ -81,7 +81,7 @@ fn a_place_that_is_dropped_gives_its_room_back() {
 fn the_queue_is_bounded_and_outcomes_have_their_place_in_it() {
     let disk = SimulatedDisk::new();
     let (gate, keeper) = gate();
-    let mut options = options(64 * 1024);
+    let mut options = options(16 * 1024);
     options.observer = Some(gate);
     let (ledger, _) = open_with(&disk, options).unwrap();
     let place = ledger.begin(Uuid::from_u128(1), &Arc::from("demo")).unwrap();

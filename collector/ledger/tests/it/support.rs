@@ -20,9 +20,9 @@ use cordon_ledger::{
 use uuid::Uuid;
 
 /// Long enough for any machine; a test that waits so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn options(segment_bytes: u64) -> Options {
+pub(crate) fn options(segment_bytes: u64) -> Options {
     Options {
         stream_dir_parent: "/data/ledger".into(),
         heads_dir: "/data/heads".into(),
@@ -36,73 +36,73 @@ pub fn options(segment_bytes: u64) -> Options {
     }
 }
 
-pub fn storage(disk: &SimulatedDisk) -> Arc<dyn Storage> {
+pub(crate) fn storage(disk: &SimulatedDisk) -> Arc<dyn Storage> {
     Arc::new(disk.clone())
 }
 
-pub fn open_with(
+pub(crate) fn open_with(
     disk: &SimulatedDisk,
     options: Options,
 ) -> Result<(Ledger, Recovered), OpenError> {
     Ledger::open(options, storage(disk))
 }
 
-pub fn open(disk: &SimulatedDisk) -> (Ledger, Recovered) {
+pub(crate) fn open(disk: &SimulatedDisk) -> (Ledger, Recovered) {
     open_with(disk, options(64 * 1024)).unwrap()
 }
 
-pub fn draft(kind: Kind, call_id: Option<Uuid>, body: &str) -> Draft {
+pub(crate) fn draft(kind: Kind, call_id: Option<Uuid>, body: &str) -> Draft {
     let tenant = Some(Arc::from("demo"));
     Draft { kind, tenant, call_id, body: body.as_bytes().to_vec(), decision: None }
 }
 
-pub fn intent(call_id: Uuid, attempt: u32) -> Draft {
+pub(crate) fn intent(call_id: Uuid, attempt: u32) -> Draft {
     draft(Kind::Intent, Some(call_id), &format!("{{\"attempt\":{attempt}}}"))
 }
 
-pub fn attempt(call_id: Uuid, attempt: u32) -> Draft {
+pub(crate) fn attempt(call_id: Uuid, attempt: u32) -> Draft {
     draft(Kind::Attempt, Some(call_id), &format!("{{\"attempt\":{attempt}}}"))
 }
 
-pub fn outcome(call_id: Uuid) -> Draft {
+pub(crate) fn outcome(call_id: Uuid) -> Draft {
     draft(Kind::Outcome, Some(call_id), "{\"outcome\":\"ok\"}")
 }
 
-pub fn change(number: usize) -> Draft {
+pub(crate) fn change(number: usize) -> Draft {
     draft(Kind::Change, None, &format!("{{\"number\":{number}}}"))
 }
 
-pub fn stop() -> Draft {
+pub(crate) fn stop() -> Draft {
     draft(Kind::Stop, None, "{\"reason\":\"test\"}")
 }
 
-pub fn decision(digest: &str) -> DecisionBody {
+pub(crate) fn decision(digest: &str) -> DecisionBody {
     let body = format!("{{\"digest\":\"{digest}\"}}");
     DecisionBody { digest: Arc::from(digest), body: Arc::from(body.as_bytes()) }
 }
 
 /// Appends and waits until the event is durable; its seq.
-pub fn record(ledger: &Ledger, draft: Draft) -> u64 {
+pub(crate) fn record(ledger: &Ledger, draft: Draft) -> u64 {
     ledger.append(draft).unwrap().wait_durable().unwrap().seq
 }
 
-pub fn stream_path(ledger: &Ledger) -> PathBuf {
+pub(crate) fn stream_path(ledger: &Ledger) -> PathBuf {
     Path::new("/data/ledger").join(ledger.stream().to_string())
 }
 
 /// The paths of a stream's segments, in order.
-pub fn segments(disk: &SimulatedDisk, folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn segments(disk: &SimulatedDisk, folder: &Path) -> Vec<PathBuf> {
     let names = segment::list(disk, folder).unwrap();
     names.iter().map(|name| name.path(folder)).collect()
 }
 
-pub fn follower(disk: &SimulatedDisk) -> Follower {
+pub(crate) fn follower(disk: &SimulatedDisk) -> Follower {
     let folder = follow::streams(disk, Path::new("/data/ledger")).unwrap().remove(0);
     Follower::open(storage(disk), &folder, None).unwrap()
 }
 
 /// All events that a reader sees.
-pub fn read(disk: &SimulatedDisk) -> Vec<Record> {
+pub(crate) fn read(disk: &SimulatedDisk) -> Vec<Record> {
     let mut follower = follower(disk);
     let mut records = Vec::new();
     loop {
@@ -114,16 +114,16 @@ pub fn read(disk: &SimulatedDisk) -> Vec<Record> {
     }
 }
 
-pub fn events(disk: &SimulatedDisk) -> Vec<Event> {
+pub(crate) fn events(disk: &SimulatedDisk) -> Vec<Event> {
     read(disk).iter().map(|record| Event::parse(&record.json).unwrap()).collect()
 }
 
-pub fn verified(disk: &SimulatedDisk) -> Report {
+pub(crate) fn verified(disk: &SimulatedDisk) -> Report {
     verify(disk, Path::new("/data/ledger"), Path::new("/data/heads"), &mut |_, _| {}).unwrap()
 }
 
 /// The words of all faults: `kind seq`.
-pub fn faults(disk: &SimulatedDisk) -> Vec<String> {
+pub(crate) fn faults(disk: &SimulatedDisk) -> Vec<String> {
     let fault = |fault: &cordon_ledger::verify::Fault| {
         let seq = fault.seq.map_or("-".to_owned(), |seq| seq.to_string());
         format!("{} {seq}", fault.kind.name())
@@ -132,18 +132,18 @@ pub fn faults(disk: &SimulatedDisk) -> Vec<String> {
 }
 
 /// Holds the writer behind each sync, before anything is published, until it is let on.
-pub struct Gate {
+pub(crate) struct Gate {
     synced: Mutex<Sender<()>>,
     go_on: Mutex<Receiver<()>>,
 }
 
 /// The test's side of a gate.
-pub struct Keeper {
-    pub synced: Receiver<()>,
-    pub go_on: Sender<()>,
+pub(crate) struct Keeper {
+    pub(crate) synced: Receiver<()>,
+    pub(crate) go_on: Sender<()>,
 }
 
-pub fn gate() -> (Arc<Gate>, Keeper) {
+pub(crate) fn gate() -> (Arc<Gate>, Keeper) {
     let (synced_sender, synced) = channel();
     let (go_on, go_on_receiver) = channel();
     let gate = Gate { synced: Mutex::new(synced_sender), go_on: Mutex::new(go_on_receiver) };
@@ -164,10 +164,10 @@ impl Observer for Gate {
 }
 
 /// A small generator of choices, the same for the same seed.
-pub struct Choices(pub u64);
+pub(crate) struct Choices(pub(crate) u64);
 
 impl Choices {
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -247,6 +247,7 @@ fn reply(status: u16, body: &str, call_id: CallId) -> Reply {
         requested_model: None,
         retry_after_s: None,
         never_retry: false,
+        label_ai: false,
         upstream_headers: Vec::new(),
     };
     Reply { head, body: ReplyBody::Whole(Bytes::copy_from_slice(body.as_bytes())) }

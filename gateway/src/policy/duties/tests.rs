@@ -1,3 +1,5 @@
+//! What leaves, after redaction and rescan.
+
 use std::sync::Arc;
 
 use super::*;

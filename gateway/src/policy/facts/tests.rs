@@ -1,3 +1,5 @@
+//! Facts, seen through what makes them equal.
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;

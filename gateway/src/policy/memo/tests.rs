@@ -1,3 +1,5 @@
+//! The memo, with judges that count.
+
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,

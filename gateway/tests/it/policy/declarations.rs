@@ -64,6 +64,10 @@ fn declared() -> impl Strategy<Value = Declared> {
 fn join(base: &Value, declared: &Declared) -> Value {
     let mut facts = base.clone();
     let data = &mut facts["data"];
+    // Some cases are documents that say nothing of their data: they are refused as they are.
+    if !data["labels"].is_array() || !data["subjects"]["regions"].is_array() {
+        return facts;
+    }
     for (norm, noforn) in &declared.labels {
         let diss = if *noforn { json!(["noforn"]) } else { json!([]) };
         let label = json!({"norm": norm, "diss": diss, "src": "declared", "conf": "high"});

@@ -1,0 +1,197 @@
+//! What is measured: the gateways with their configurations, and the calls.
+
+use std::{net::SocketAddr, path::Path};
+
+use serde::Serialize;
+
+/// One gateway as configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    Nginx,
+    /// The decision is remembered; the ledger is there, as always, but in memory.
+    Remembered,
+    /// No decision is remembered, so that each call is evaluated anew.
+    NotRemembered,
+    /// As operators run it: the ledger on a disk.
+    Durable,
+    /// The end of an answer, too, waits for the disk.
+    DurableFull,
+}
+
+/// One kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Calls {
+    /// Of one request's body.
+    pub bytes: usize,
+    pub stream: bool,
+}
+
+/// Where things of one start lie and listen.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub folder: &'a Path,
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    pub upstream: SocketAddr,
+}
+
+/// All of them; nginx first, the others by what is added.
+pub const SUBJECTS: [Subject; 5] = [
+    Subject::Nginx,
+    Subject::Remembered,
+    Subject::NotRemembered,
+    Subject::Durable,
+    Subject::DurableFull,
+];
+
+/// All of them.
+pub const CALLS: [Calls; 4] = [
+    Calls { bytes: 1_024, stream: false },
+    Calls { bytes: 32 * 1_024, stream: false },
+    Calls { bytes: 1_024, stream: true },
+    Calls { bytes: 32 * 1_024, stream: true },
+];
+
+// === impl Subject ===
+
+impl Subject {
+    /// What the row is called: what is there, not what it stands for.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Remembered => "policy remembered, ledger in memory (/dev/shm)",
+            Self::NotRemembered => "policy not remembered, ledger in memory (/dev/shm)",
+            Self::Durable => "all on, durable (disk)",
+            Self::DurableFull => "all on, `required_full`, durable (disk)",
+        }
+    }
+
+    /// Whether its ledger lies on a disk.
+    pub fn is_durable(self) -> bool {
+        match self {
+            Self::Durable | Self::DurableFull => true,
+            Self::Nginx | Self::Remembered | Self::NotRemembered => false,
+        }
+    }
+
+    /// Whether each call must differ from its neighbours in what policy sees.
+    pub fn calls_differ(self) -> bool {
+        self == Self::NotRemembered
+    }
+
+    /// The text of its configuration.
+    pub fn configuration(self, place: &Place<'_>) -> String {
+        let (mode, remembered) = match self {
+            Self::Nginx => return nginx(place),
+            Self::Remembered | Self::Durable => ("required", 10_000),
+            Self::NotRemembered => ("required", 1),
+            Self::DurableFull => ("required_full", 10_000),
+        };
+        cordon(place, mode, remembered)
+    }
+}
+
+// === impl Calls ===
+
+impl Calls {
+    /// `1 KB JSON`.
+    pub fn title(self) -> String {
+        format!("{} KB {}", self.bytes / 1_024, if self.stream { "SSE" } else { "JSON" })
+    }
+}
+
+fn cordon(place: &Place<'_>, mode: &str, remembered: usize) -> String {
+    let Place { listen, admin, upstream, .. } = place;
+    format!(
+        r#"[listeners]
+ai = "{listen}"
+admin = "{admin}"
+
+[organisation]
+name = "Bench"
+headquarters = "DE"
+region = "DE"
+
+[policy]
+packs = ["org", "gdpr", "us-ear", "itar", "markings"]
+memo_entries_max = {remembered}
+
+[ledger]
+mode = "{mode}"
+
+[collector]
+start = false
+
+[upstreams.provider]
+format = "openai"
+url = "http://{upstream}/v1"
+provider_headquarters = "DE"
+region = "DE"
+
+[upstreams.provider.models.m]
+origin = "DE"
+open_weights = true
+
+[routes.assistant]
+targets = ["provider/m"]
+"#
+    )
+}
+
+/// One process, connections kept on both sides, nothing written to disk, nothing buffered.
+fn nginx(place: &Place<'_>) -> String {
+    let Place { listen, upstream, .. } = place;
+    let folder = place.folder.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|module| format!("    {module}_temp_path {folder}/{module};\n"))
+        .collect();
+    format!(
+        r#"daemon off;
+master_process off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+{temporary}    client_body_buffer_size 2m;
+    client_max_body_size 8m;
+    keepalive_requests 100000000;
+    upstream provider {{
+        server {upstream};
+        keepalive 256;
+        keepalive_requests 100000000;
+    }}
+    server {{
+        listen {listen};
+        location / {{
+            proxy_pass http://provider;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+        }}
+    }}
+}}
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_differ_in_what_their_title_says() {
+        let address: SocketAddr = "127.0.0.1:4000".parse().unwrap();
+        let folder = Path::new("folder");
+        let place = Place { folder, listen: address, admin: address, upstream: address };
+        let text = |subject: Subject| subject.configuration(&place);
+        assert_eq!(text(Subject::Remembered), text(Subject::Durable));
+        assert!(text(Subject::NotRemembered).contains("memo_entries_max = 1\n"));
+        assert!(text(Subject::DurableFull).contains("mode = \"required_full\""));
+        assert!(text(Subject::Nginx).contains("proxy_temp_path folder/proxy;"));
+        assert_eq!(CALLS.map(Calls::title).join(","), "1 KB JSON,32 KB JSON,1 KB SSE,32 KB SSE");
+    }
+}

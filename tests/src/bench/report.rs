@@ -1,0 +1,205 @@
+//! Measurements as lines of JSON, and together as a table in Markdown.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::bench::{
+    figures::{Spread, mean, ratios},
+    load::Outcome,
+    machine::Machine,
+    meter::{Share, Used},
+    plan::{Calls, Subject},
+};
+
+/// More of the gateway's core than this taken by others: the number is not ours alone.
+const OTHERS_MAX: f64 = 0.05;
+/// More than this taken by the machine below.
+const STEAL_MAX: f64 = 0.01;
+
+/// One measurement.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub round: usize,
+    pub subject: Subject,
+    pub calls: Calls,
+    pub cpu_us: f64,
+    pub completed: u64,
+    pub calls_per_s: f64,
+    pub p50_us: u64,
+    pub p99_us: u64,
+    /// Share of the gateway's core.
+    pub gateway_share: f64,
+    /// Share of the gateway's core that neither it nor nobody used.
+    pub others_share: f64,
+    pub steal_share: f64,
+    /// How busy the core of load and upstream was.
+    pub load_core_share: f64,
+    /// Why the number is to be doubted.
+    pub marks: Vec<&'static str>,
+}
+
+/// What was seen while a load ran.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub outcome: Outcome,
+    pub used: Used,
+    pub wall_s: f64,
+    pub gateway_core: Share,
+    pub load_core: Share,
+}
+
+impl Row {
+    /// One row of what was seen.
+    pub fn new(round: usize, subject: Subject, calls: Calls, seen: &Seen) -> Self {
+        let gateway_share = seen.used.cpu_ns as f64 / 1e9 / seen.wall_s;
+        let others_share = (seen.gateway_core.busy - gateway_share).max(0.0);
+        let steal_share = seen.gateway_core.steal.max(seen.load_core.steal);
+        let doubts = [
+            (others_share > OTHERS_MAX, "others on the core"),
+            (steal_share > STEAL_MAX, "steal"),
+            (seen.used.threads_ended > 0, "threads ended"),
+        ];
+        let outcome = &seen.outcome;
+        Self {
+            round,
+            subject,
+            calls,
+            cpu_us: seen.used.cpu_ns as f64 / 1e3 / outcome.completed.max(1) as f64,
+            completed: outcome.completed,
+            calls_per_s: outcome.completed as f64 / outcome.seconds,
+            p50_us: outcome.p50_us.unwrap_or_default(),
+            p99_us: outcome.p99_us.unwrap_or_default(),
+            gateway_share,
+            others_share,
+            steal_share,
+            load_core_share: seen.load_core.busy,
+            marks: doubts.into_iter().filter(|(doubt, _)| *doubt).map(|(_, mark)| mark).collect(),
+        }
+    }
+}
+
+/// The machine, in words.
+pub fn preamble(machine: &Machine) -> String {
+    format!(
+        "{}; {}, {} cores, Linux {}; {}, commit {}; {}; append + `fdatasync` {:.0} µs; \
+         load average before {:.2}\n",
+        machine.date,
+        machine.processor,
+        machine.cores,
+        machine.kernel,
+        machine.cordon,
+        machine.commit,
+        machine.nginx.as_deref().unwrap_or("no nginx"),
+        machine.sync_us,
+        machine.load_average,
+    )
+}
+
+/// The table of all rows.
+pub fn table(rows: &[Row], rounds: usize) -> String {
+    let mut text = String::from(
+        "| calls | gateway | CPU µs per call | × nginx | calls/s | p50 ms | p99 ms | doubtful |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    let mut seen: Vec<(Calls, Subject)> = Vec::new();
+    for row in rows {
+        if !seen.contains(&(row.calls, row.subject)) {
+            seen.push((row.calls, row.subject));
+        }
+    }
+    for calls in crate::bench::plan::CALLS {
+        for (_, subject) in seen.iter().filter(|(each, _)| *each == calls) {
+            line(&mut text, rows, rounds, (calls, *subject));
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, rows: &[Row], rounds: usize, of: (Calls, Subject)) {
+    let (calls, subject) = of;
+    let rows_of = |subject: Subject| {
+        rows.iter().filter(move |row| (row.calls, row.subject) == (calls, subject))
+    };
+    let by_round = |subject: Subject| -> Vec<Option<f64>> {
+        let cpu = |round| {
+            let rows = rows_of(subject).filter(|row| row.round == round);
+            rows.map(|row| row.cpu_us).collect::<Vec<_>>()
+        };
+        (0..rounds).map(|round| mean(&cpu(round))).collect()
+    };
+    let own = by_round(subject);
+    let cpu = Spread::of(&own.iter().flatten().copied().collect::<Vec<_>>());
+    let times = Spread::of(&ratios(&own, &by_round(Subject::Nginx)));
+    let median = |value: fn(&Row) -> f64| {
+        Spread::of(&rows_of(subject).map(value).collect::<Vec<_>>()).map_or(0.0, |s| s.median)
+    };
+    let doubtful = rows_of(subject).filter(|row| !row.marks.is_empty()).count();
+    let all = rows_of(subject).count();
+    writeln!(
+        text,
+        "| {} | {} | {} | {} | {:.0} | {:.2} | {:.2} | {doubtful} of {all} |",
+        calls.title(),
+        subject.title(),
+        spread(cpu, 1),
+        spread(times, 2),
+        median(|row| row.calls_per_s),
+        median(|row| row.p50_us as f64) / 1e3,
+        median(|row| row.p99_us as f64) / 1e3,
+    )
+    .expect("writing to memory cannot fail");
+}
+
+/// `12.3 (11.9 to 14.0)`.
+fn spread(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or_else(
+        || "–".to_owned(),
+        |Spread { median, min, max }| {
+            format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(cpu_ns: u64, busy: f64, steal: f64) -> Seen {
+        let outcome = Outcome { completed: 1_000, seconds: 2.0, ..Outcome::default() };
+        let used = Used { cpu_ns, threads_ended: 0 };
+        let load_core = Share { busy: 0.9, steal: 0.0 };
+        Seen { outcome, used, wall_s: 2.0, gateway_core: Share { busy, steal }, load_core }
+    }
+
+    #[test]
+    fn a_row_counts_cpu_per_call_and_marks_what_disturbed_it() {
+        let row = |seen| Row::new(0, Subject::Durable, CALL, &seen);
+        let good = row(seen(20_000_000, 0.03, 0.0));
+        assert!((good.cpu_us - 20.0).abs() < 1e-9 && good.marks.is_empty(), "{good:?}");
+        assert_eq!(row(seen(20_000_000, 0.5, 0.0)).marks, ["others on the core"]);
+        assert_eq!(row(seen(20_000_000, 0.0, 0.2)).marks, ["steal"]);
+    }
+
+    const CALL: Calls = Calls { bytes: 1_024, stream: false };
+
+    #[test]
+    fn the_table_has_medians_and_ratios_of_rounds() {
+        let row = |round, subject, cpu_ns| Row::new(round, subject, CALL, &seen(cpu_ns, 0.0, 0.0));
+        let rows = [
+            row(0, Subject::Nginx, 10_000_000),
+            row(0, Subject::Durable, 40_000_000),
+            row(0, Subject::Durable, 60_000_000),
+            row(0, Subject::Nginx, 10_000_000),
+            row(1, Subject::Nginx, 20_000_000),
+            row(1, Subject::Durable, 60_000_000),
+        ];
+        let table = table(&rows, 2);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines[2].starts_with("| 1 KB JSON | nginx | 15.0 (10.0 to 20.0) | 1.00 (1.00 to"));
+        assert!(
+            lines[3].contains("| 55.0 (50.0 to 60.0) | 4.00 (3.00 to 5.00) | 500 |"),
+            "{table}"
+        );
+    }
+}
