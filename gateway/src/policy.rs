@@ -36,7 +36,7 @@ use crate::{
     catalog::Upstream,
     identity::attributes::Country,
     policy::{
-        about::{About, AboutError, Rules},
+        about::{About, AboutError},
         bundle::{Bundle, BundleError},
         engine::{Engine, EngineError, EngineFault, Limits},
         facts::{Asked, Candidates, ContextFacts, DataFacts, Facts, GRACE, RequestFacts},
@@ -320,10 +320,7 @@ pub(crate) async fn activate(bundle: Bundle, limits: Limits) -> Result<Bench, Po
         Engine::start(&bundle, limits).map(|engine| (engine, bundle))
     });
     let (engine, bundle) = compiled.await.map_err(|_cancelled| PolicyError::Interrupted)??;
-    let answer = engine.describe().await?;
-    let about = About::read(&answer, bundle.revision())?;
-    let rules = Rules::read(bundle.data())?;
-    Ok(Bench { engine, about, rules })
+    Bench::new(engine, bundle.revision().to_owned(), bundle.data()).await
 }
 
 /// The call's own upstreams under a ruling on equal facts.

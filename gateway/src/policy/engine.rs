@@ -97,8 +97,9 @@ pub struct Evaluated {
 /// The running engine of one bundle. Dropping it ends its threads.
 pub struct Engine {
     jobs: mpsc::Sender<Job>,
-    deadline: Duration,
+    limits: Limits,
     ticker: Arc<Ticker>,
+    compiled: Arc<Compiled>,
 }
 
 struct Job {
@@ -157,16 +158,26 @@ impl Engine {
         if let Some(name) = impure(bundle.wasm()) {
             return Err(EngineError::Impure(name));
         }
-        let compiled = Arc::new(Compiled::new(bundle)?);
+        Self::run(Compiled::new(bundle)?, limits)
+    }
+
+    /// The same policy over other data, on threads of its own; compiles nothing.
+    pub fn with_data(&self, data: Value) -> Result<Self, EngineError> {
+        let Compiled { engine, module, .. } = &*self.compiled;
+        Self::run(Compiled { engine: engine.clone(), module: module.clone(), data }, self.limits)
+    }
+
+    fn run(compiled: Compiled, limits: Limits) -> Result<Self, EngineError> {
+        let compiled = Arc::new(compiled);
         let ticker = Ticker::start(compiled.engine.clone()).map_err(EngineError::Thread)?;
         let (jobs, queue) = mpsc::channel(limits.queue_max.max(1));
         let queue = Arc::new(Mutex::new(queue));
-        let engine = Self { jobs, deadline: limits.deadline, ticker };
+        let engine = Self { jobs, limits, ticker, compiled };
         let (started, starts) = std::sync::mpsc::sync_channel(limits.threads.max(1));
         let threads = limits.threads.max(1);
         for number in 0..threads {
             let worker = Worker {
-                compiled: Arc::clone(&compiled),
+                compiled: Arc::clone(&engine.compiled),
                 jobs: Arc::clone(&queue),
                 ticker: Arc::clone(&engine.ticker),
             };
@@ -183,7 +194,7 @@ impl Engine {
 
     /// Decides about a facts document; answers at the latest a moment after the deadline.
     pub async fn decide(&self, facts: Value) -> Result<Evaluated, EngineFault> {
-        self.ask(Entrypoint::Decide, facts, self.deadline).await
+        self.ask(Entrypoint::Decide, facts, self.limits.deadline).await
     }
 
     /// The bundle's answer to `cordon/about`. Waits for the first instance too, so it has a
@@ -223,7 +234,7 @@ impl Drop for Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Engine").field("deadline", &self.deadline).finish_non_exhaustive()
+        formatter.debug_struct("Engine").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 

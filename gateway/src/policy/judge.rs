@@ -12,7 +12,7 @@ use crate::{
     catalog::facts::CandidateKind,
     identity::attributes::Known,
     policy::{
-        Decided, DecisionSink, Duties, Effect, HostCode, Refusal, Rule,
+        Decided, DecisionSink, Duties, Effect, HostCode, PolicyError, Refusal, Rule,
         about::{About, Rules},
         check::Question,
         decision::{self, Decision},
@@ -59,6 +59,8 @@ pub(crate) struct Answered {
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) engine: Engine,
+    /// What the manifest calls the bundle.
+    pub(crate) revision: String,
     pub(crate) about: About,
     pub(crate) rules: Rules,
 }
@@ -90,6 +92,16 @@ impl Ruling {
 // === impl Bench ===
 
 impl Bench {
+    /// Asks a bundle about itself, and takes it into use if it answers as it must.
+    pub(crate) async fn new(
+        engine: Engine,
+        revision: String,
+        data: &Value,
+    ) -> Result<Self, PolicyError> {
+        let about = About::read(&engine.describe().await?, &revision)?;
+        Ok(Self { engine, revision, about, rules: Rules::read(data)? })
+    }
+
     /// Asks the policy about a sealed facts document, and holds the answer against it.
     pub(crate) async fn ask(
         &self,

@@ -97,7 +97,8 @@ pub async fn rules(settings: &Settings) -> Result<Contents, ReplayError> {
 /// Runs every case file of `folder` with the configured bundle.
 pub async fn cases(settings: &Settings, folder: &Path) -> Result<cases::Report, ReplayError> {
     let cases = cases::read(folder)?;
-    Ok(cases::run(&read(settings).map_err(PolicyError::from)?, &cases).await?)
+    let bundle = read(settings).map_err(PolicyError::from)?;
+    Ok(cases::run(bundle, &cases).await?)
 }
 
 async fn configured(settings: &Settings) -> Result<Evaluator, PolicyError> {
@@ -111,6 +112,13 @@ impl Evaluator {
     pub async fn new(bundle: Bundle, deadline: Duration) -> Result<Self, PolicyError> {
         let limits = Limits { threads: 1, queue_max: 1, deadline };
         Ok(Self { bench: Arc::new(activate(bundle, limits).await?) })
+    }
+
+    /// The same policy over other data; compiles nothing.
+    pub async fn with_data(&self, data: Value) -> Result<Self, PolicyError> {
+        let engine = self.bench.engine.with_data(data.clone())?;
+        let bench = Bench::new(engine, self.bench.revision.clone(), &data).await?;
+        Ok(Self { bench: Arc::new(bench) })
     }
 
     /// What the bundle says about itself.

@@ -12,13 +12,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::policy::{
-    PolicyError, activate,
+    PolicyError,
     bundle::Bundle,
     document::{self, DocumentError},
-    engine::Limits,
-    judge::Bench,
-    memo::Unobserved,
-    replay::ReplayError,
+    replay::{Evaluator, ReplayError},
     steps::Steps,
 };
 
@@ -137,37 +134,29 @@ pub fn read(folder: &Path) -> Result<Vec<Case>, ReplayError> {
 }
 
 /// Runs cases with a bundle's own engine, numbers stepped as for calls.
-pub async fn run(bundle: &Bundle, cases: &[Case]) -> Result<Report, PolicyError> {
+pub async fn run(bundle: Bundle, cases: &[Case]) -> Result<Report, PolicyError> {
     let mut report = Report::default();
-    let mut benches: BTreeMap<String, Bench> = BTreeMap::new();
+    let data = bundle.data().clone();
+    let plain = Evaluator::new(bundle, DEADLINE).await?;
     for case in cases {
-        let data = json!(case.data).to_string();
-        if !benches.contains_key(&data) {
-            benches.insert(data.clone(), bench(bundle, case).await?);
-        }
         report.run += 1;
-        let faults = match benches.get(&data) {
-            Some(bench) => faults(bench, case).await,
-            None => Vec::new(),
+        let faults = match case.data.is_empty() {
+            true => faults(&plain, case).await,
+            false => faults(&plain.with_data(case.changed(&data)).await?, case).await,
         };
         report.faults.extend(faults.into_iter().map(|fault| (case.name.clone(), fault)));
     }
     Ok(report)
 }
 
-async fn bench(bundle: &Bundle, case: &Case) -> Result<Bench, PolicyError> {
-    let limits = Limits { threads: 1, queue_max: 1, deadline: DEADLINE };
-    activate(bundle.with_data(case.changed(bundle.data())), limits).await
-}
-
-async fn faults(bench: &Bench, case: &Case) -> Vec<String> {
-    let facts = match case.sealed(&bench.about.steps) {
+async fn faults(engine: &Evaluator, case: &Case) -> Vec<String> {
+    let facts = match case.sealed(&engine.about().steps) {
         Ok(facts) => facts,
         Err(fault) => return vec![fault.to_string()],
     };
     let heard = match case.askable {
-        true => bench.ask(&facts, &Unobserved).await.map(|answered| answered.document),
-        false => bench.hear(&facts, &Unobserved).await,
+        true => engine.ask(&facts).await,
+        false => engine.hear(&facts).await,
     };
     match heard {
         Ok(decision) => case.expect.faults(&decision),

@@ -26,8 +26,8 @@ fn sources(folder: &Path, into: &mut Vec<(String, String)>) {
     }
 }
 
-/// The second engine with the rules and `data`.
-fn second(data: &Value) -> regorus::Engine {
+/// The second engine with the rules, and no data yet.
+fn second() -> regorus::Engine {
     let mut found = Vec::new();
     sources(&policies().join("lib"), &mut found);
     sources(&policies().join("packs"), &mut found);
@@ -36,6 +36,11 @@ fn second(data: &Value) -> regorus::Engine {
     for (path, source) in found {
         engine.add_policy(path, source).expect("rules that the second engine reads");
     }
+    engine
+}
+
+fn with_data(engine: &regorus::Engine, data: &Value) -> regorus::Engine {
+    let mut engine = engine.clone();
     engine.add_data_json(&data.to_string()).expect("data");
     engine
 }
@@ -69,13 +74,14 @@ fn substance(mut decision: Value) -> Value {
 
 #[test]
 fn both_engines_agree_on_every_case_raw_and_stepped() {
-    let bundle = Bundle::built_in().expect("the bundle");
+    let (bundle, runtime) = (Bundle::built_in().expect("the bundle"), runtime());
+    let (one, other) = (runtime.block_on(evaluator(bundle.clone())), second());
     let mut engines: BTreeMap<String, (Evaluator, regorus::Engine)> = BTreeMap::new();
-    let runtime = runtime();
     for case in all_cases() {
         let data = case.changed(bundle.data());
         let (first, second) = engines.entry(data.to_string()).or_insert_with(|| {
-            (runtime.block_on(evaluator(bundle.with_data(data.clone()))), second(&data))
+            let first = runtime.block_on(one.with_data(data.clone())).expect("data of its form");
+            (first, with_data(&other, &data))
         });
         let stepped = case.sealed(&first.about().steps).expect("declared steps");
         let raw = if case.askable { sealed(&case.facts) } else { stepped.clone() };

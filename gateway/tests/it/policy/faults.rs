@@ -110,17 +110,10 @@ fn an_engine_works_again_after_an_error() {
     }
 }
 
-/// What is said when a bundle with this description of itself is taken into use.
-fn activation_with(path: &str, value: Value) -> String {
-    let bundle = Bundle::read(&bundle("answers")).expect("a bundle");
-    let mut data = bundle.data().clone();
-    *data.pointer_mut(path).expect("a place") = value;
-    let activated = runtime().block_on(Evaluator::new(bundle.with_data(data), PATIENCE));
-    activated.expect_err("refused").to_string()
-}
-
 #[test]
 fn a_bundle_that_fails_its_self_test_is_not_activated() {
+    let (engine, runtime) = (answers(PATIENCE), runtime());
+    let good = Bundle::read(&bundle("answers")).expect("a bundle").data().clone();
     for (path, value, said) in [
         ("/about/revision", json!("other"), "its policy `other`"),
         ("/about/schema", json!("cordon.about/2"), "its schema is"),
@@ -131,7 +124,9 @@ fn a_bundle_that_fails_its_self_test_is_not_activated() {
         ("/about", Value::Null, "does not answer"),
         ("", json!({}), "self-test"),
     ] {
-        let refused = activation_with(path, value);
+        let mut data = good.clone();
+        *data.pointer_mut(path).expect("a place") = value;
+        let refused = runtime.block_on(engine.with_data(data)).expect_err("refused").to_string();
         assert!(refused.contains(said), "{path}: {refused}");
     }
 }
