@@ -119,10 +119,10 @@ impl Declared {
 fn joined(headers: &HeaderMap, header: &'static str) -> Result<Option<String>, DeclaredError> {
     let mut text: Option<String> = None;
     for value in headers.get_all(header) {
-        let value = value.to_str().map_err(|_opaque| DeclaredError::Malformed {
-            header,
-            what: "holds bytes that are not printable ASCII",
-        })?;
+        let Ok(value) = value.to_str() else {
+            let what = "holds bytes that are not printable ASCII";
+            return Err(DeclaredError::Malformed { header, what });
+        };
         match &mut text {
             Some(text) => *text = format!("{text}, {value}"),
             None => text = Some(value.to_owned()),
@@ -176,8 +176,7 @@ fn regions(text: &str) -> Result<Vec<Country>, &'static str> {
     list::read(text, ITEMS_MAX)?.iter().map(region).collect()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that every reader of an item has")]
-fn region(item: list::Item) -> Result<Country, &'static str> {
+fn region(item: &list::Item) -> Result<Country, &'static str> {
     const WHAT: &str = "must list countries by their two letters (ISO 3166-1), like `DE, FR`";
     let code = item.value.to_ascii_uppercase();
     let known = COUNTRIES.split_ascii_whitespace().any(|country| country == code);

@@ -167,10 +167,10 @@ fn card(text: &str, groups: &[Group]) -> Option<(usize, Hit)> {
             break;
         }
         let grouping = &groups[..=count];
-        if is_card(&digits)
-            && !(fraction && count == 0)
-            && let Some(confidence) = card_confidence(text, grouping)
-        {
+        if !is_card(&digits) || (fraction && count == 0) {
+            continue;
+        }
+        if let Some(confidence) = card_confidence(text, grouping) {
             let range = start..group.end;
             best = Some((count + 1, Hit { range, kind: Kind::Card, confidence }));
         }

@@ -262,7 +262,7 @@ impl Secrets {
     }
 
     fn bearer(&self, text: &str, word: Range<usize>, found: &mut Found<'_>) {
-        let end = word.end - usize::from(text[word].ends_with(' '));
+        let end = word.end - usize::from(text[word.start..word.end].ends_with(' '));
         let Some(groups) = self.bearer.captures(window(text, end, TOKEN_WINDOW)) else { return };
         let Some(token) = groups.get(1) else { return };
         let long = token.len() >= 16;
@@ -359,7 +359,7 @@ fn looks_chosen(value: &str) -> bool {
     let digit = value.chars().any(char::is_numeric);
     let letter = value.chars().any(char::is_alphabetic);
     let sign = value.chars().any(|letter| "!@#$%^&*+=?~|".contains(letter));
-    value.chars().count() >= 8 && [letter, digit, sign].into_iter().filter(|has| *has).count() >= 2
+    value.chars().count() >= 8 && usize::from(digit) + usize::from(letter) + usize::from(sign) >= 2
 }
 
 /// A value a machine would choose: sixteen letters or more, with digits, close to random.

@@ -5,5 +5,6 @@
 mod cli;
 mod config;
 mod keys;
+mod local;
 mod policy;
 mod program;

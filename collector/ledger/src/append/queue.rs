@@ -8,10 +8,6 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::append::{
-    Observer, Status,
-    receipt::{AppendError, Promise},
-};
 use crate::{
     append::{
         Observer, Status,

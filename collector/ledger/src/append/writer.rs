@@ -8,10 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::append::{
-    queue::{Job, Shared, Work},
-    receipt::{AppendError, Promise},
-};
 use crate::{
     append::{
         queue::{Job, Shared, Work},

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::recover::{OpenError, io_error, tail::Tail};
 use crate::{
     disk::Storage,
     event::{Event, Kind, Label},

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::recover::{OpenError, Witnesses, io_error};
 use crate::{
     disk::Storage,
     event::Kind,

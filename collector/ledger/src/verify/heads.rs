@@ -4,7 +4,6 @@ use std::{io, path::Path};
 
 use uuid::Uuid;
 
-use crate::verify::{Fault, FaultKind, Report};
 use crate::{
     disk::Storage,
     head::{Head, HeadError, HeadReader, PublicKeys},

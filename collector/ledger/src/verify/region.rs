@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use crate::verify::{FaultKind, Walk};
 use crate::{
     event::Kind,
     frame::{self, Damage, Frame, FrameKind, Parsed},
