@@ -188,7 +188,8 @@ impl Hold {
     /// and cuts them, and at last aborts them.
     pub(crate) async fn released(&self, deadline: Duration, interrupt: impl FnOnce()) -> Drained {
         if in_time(self.all_places(), deadline, &self.stop).await {
-            return Drained::Clean;
+            // A second signal may have ended the last calls before their time.
+            return if self.stop.is_cut() { Drained::Interrupted } else { Drained::Clean };
         }
         interrupt();
         self.stop.cut();

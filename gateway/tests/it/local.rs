@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use cordon_gateway::local::{Finish, LocalError, LocalModel, Message, Piece, Request, Settings};
 
 fn folder() -> PathBuf {
-    std::env::var_os("CORDON_MODELS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../data/models"), Into::into)
+    std::env::var_os("CORDON_MODELS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../data/models"),
+        Into::into,
+    )
 }
 
 fn ask(text: &str) -> Request {
@@ -46,7 +48,8 @@ async fn the_local_model_answers_and_counts() {
     let (_, finish, _, output) = answer(&model, short).await;
     assert_eq!((finish, output), (Finish::Length, 3));
 
-    let stopped = Request { stop: vec!["France".to_owned()], ..ask("What is the capital of France?") };
+    let stopped =
+        Request { stop: vec!["France".to_owned()], ..ask("What is the capital of France?") };
     let (text, finish, ..) = answer(&model, stopped).await;
     assert!(!text.contains("France") && finish == Finish::Stop, "{text}");
 
