@@ -206,7 +206,13 @@ pub struct Outbound {
     pub(crate) dropped: Vec<String>,
     /// How many places were redacted.
     pub(crate) redacted: u32,
+    /// Nothing outside this module can write one down.
+    made: Made,
 }
+
+/// What makes a value one of this module's own.
+#[derive(Debug, Clone, Copy)]
+struct Made;
 
 /// The activated bundle, and what it has decided lately.
 pub struct Policy {
@@ -403,6 +409,12 @@ impl Permitted {
 // === impl Outbound ===
 
 impl Outbound {
+    /// Bytes as they are, for tests of what sends them.
+    #[cfg(test)]
+    pub(crate) fn sample(bytes: Bytes) -> Self {
+        Self { bytes, digest: [0; 32], dropped: Vec::new(), redacted: 0, made: Made }
+    }
+
     /// Fields that translation dropped; empty for the same format.
     pub fn dropped(&self) -> &[String] {
         &self.dropped
@@ -417,6 +429,7 @@ impl std::fmt::Debug for Outbound {
             .field("bytes", &self.bytes.len())
             .field("digest", &hex::encode(self.digest))
             .field("redacted", &self.redacted)
+            .field("made", &self.made)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     classify::{Classifier, Findings, redact},
-    policy::{Denial, Duties, HostCode, Outbound, Permit, Permitted, Refusal},
+    policy::{Denial, Duties, HostCode, Made, Outbound, Permit, Permitted, Refusal},
     wire::{
         Call, Format,
         openai_chat::{self, Outgoing},
@@ -49,7 +49,7 @@ pub fn outbound(
     }
     let redacted = redact::places(content.findings, &duties.redact);
     let digest = Sha256::digest(&bytes).into();
-    Ok(Outbound { bytes, digest, dropped: Vec::new(), redacted })
+    Ok(Outbound { bytes, digest, dropped: Vec::new(), redacted, made: Made })
 }
 
 /// Whether the bytes can still be read as one call, and hold nothing that had to go.

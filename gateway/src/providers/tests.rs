@@ -93,12 +93,7 @@ fn clearance(address: Address, body: impl Into<Bytes>, stream: bool) -> Clearanc
             facts: facts(),
             context_tokens_max: None,
         }),
-        outbound: Outbound {
-            bytes: body.into(),
-            digest: [0; 32],
-            dropped: Vec::new(),
-            redacted: 0,
-        },
+        outbound: Outbound::sample(body.into()),
         stream,
     }
 }
