@@ -392,6 +392,9 @@ mod tests {
         assert_eq!(bytes, canon::canonical(&value).unwrap());
         assert!(bytes.len() <= envelope.bytes_max(parts.body.len(), parts.tenant));
         let event = Event::parse(&bytes).unwrap();
-        assert_eq!((event.seq, event.kind, event.tenant.as_deref()), (3, Kind::Intent, Some("a\"b")));
+        assert_eq!(
+            (event.seq, event.kind, event.tenant.as_deref()),
+            (3, Kind::Intent, Some("a\"b"))
+        );
     }
 }

@@ -84,7 +84,8 @@ pub fn parse(buffer: &[u8], offset: usize) -> Parsed<'_> {
     if length == 0 {
         return Parsed::End;
     }
-    let Some(covered_bytes) = usize::try_from(length).ok().filter(|bytes| is_possible(*bytes)) else {
+    let Some(covered_bytes) = usize::try_from(length).ok().filter(|bytes| is_possible(*bytes))
+    else {
         return Parsed::Damaged(Damage::Length(length));
     };
     let Some((checksum, after)) = after.split_first_chunk::<4>() else {

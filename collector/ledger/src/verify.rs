@@ -264,9 +264,7 @@ impl<'a> Walk<'a> {
         let durable = marked.is_some_and(|seq| seq > self.cursor.seq);
         let signed = self.heads.next_size().is_some_and(|size| size > self.cursor.seq);
         let first = self.cursor.seq + 1;
-        !durable
-            && !signed
-            && segment::is_unfinished_group(buffer, offset, first, marked.is_some())
+        !durable && !signed && segment::is_unfinished_group(buffer, offset, first, marked.is_some())
     }
 
     /// Counts an intact event and compares it with what else is known of it.

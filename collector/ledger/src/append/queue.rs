@@ -271,8 +271,7 @@ impl Shared {
                 return Work::Nothing;
             }
             queue.writer_waits = true;
-            queue =
-                self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
             queue.writer_waits = false;
         }
     }

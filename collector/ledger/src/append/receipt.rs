@@ -110,9 +110,7 @@ impl Receipt {
         if let Some(result) = state.at(stage) {
             return Poll::Ready(result.map(|seq| Position { stream: self.stream, seq }));
         }
-        let waits = |(at, waker): &(Stage, Waker)| {
-            *at == stage && waker.will_wake(context.waker())
-        };
+        let waits = |(at, waker): &(Stage, Waker)| *at == stage && waker.will_wake(context.waker());
         if !state.waiting.iter().any(waits) {
             state.waiting.push((stage, context.waker().clone()));
         }

@@ -308,8 +308,7 @@ impl File for SimulatedFile {
         let node = state.node_mut(self.node)?;
         match verdict {
             Verdict::Works => {
-                node.medium = node.cache.clone();
-                node.dirty.clear();
+                node.sync();
                 Ok(())
             }
             Verdict::Lies => Ok(()),
@@ -445,6 +444,16 @@ impl Node {
         self.dirty.retain(|page, _versions| page * PAGE_BYTES < bytes);
     }
 
+    /// Brings what is dirty to the medium; what an earlier sync forgot stays forgotten.
+    fn sync(&mut self) {
+        self.medium.resize(self.cache.len(), 0);
+        for (page, versions) in std::mem::take(&mut self.dirty) {
+            if let Some(bytes) = versions.last() {
+                put_page(&mut self.medium, page, bytes);
+            }
+        }
+    }
+
     /// What is on the medium after a power loss.
     fn survivor(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
         let mut medium = self.medium.clone();
@@ -455,15 +464,19 @@ impl Node {
         for (page, versions) in &self.dirty {
             let Some(version) = choose(versions.len() + 1).checked_sub(1) else { continue };
             let Some(bytes) = versions.get(version) else { continue };
-            let start = page * PAGE_BYTES;
-            // Bytes behind the end of the file are not there, whatever reached the medium.
-            let end = (start + bytes.len()).min(medium.len());
-            let reached = bytes.get(..end.saturating_sub(start)).unwrap_or_default();
-            if let Some(place) = medium.get_mut(start..end) {
-                place.copy_from_slice(reached);
-            }
+            put_page(&mut medium, *page, bytes);
         }
         Self { cache: medium.clone(), medium, dirty: BTreeMap::new() }
+    }
+}
+
+/// Bytes behind the end of the file are not there, whatever reached the medium.
+fn put_page(medium: &mut [u8], page: usize, bytes: &[u8]) {
+    let start = page * PAGE_BYTES;
+    let end = (start + bytes.len()).min(medium.len());
+    let reached = bytes.get(..end.saturating_sub(start)).unwrap_or_default();
+    if let Some(place) = medium.get_mut(start..end) {
+        place.copy_from_slice(reached);
     }
 }
 

@@ -168,8 +168,11 @@ impl<'a> Part<'a> {
         see: &mut dyn FnMut(&Entry<'_>) -> Result<(), serde_json::Error>,
     ) -> Result<(), OpenError> {
         let (mut offset, mut cursor) = (0, self.before);
-        let damaged = |offset, seq, flaw| {
-            OpenError::Damaged { segment: self.name.path(folder), offset, seq, flaw }
+        let damaged = |offset, seq, flaw| OpenError::Damaged {
+            segment: self.name.path(folder),
+            offset,
+            seq,
+            flaw,
         };
         loop {
             match segment::next_group(self.bytes, offset, &cursor) {

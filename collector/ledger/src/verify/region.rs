@@ -97,12 +97,7 @@ impl Order {
 
 impl Walk<'_> {
     /// Names what is wrong from an offset up to the next intact group, and returns where that is.
-    pub(super) fn region(
-        &mut self,
-        buffer: &[u8],
-        offset: usize,
-        broken: &Break,
-    ) -> Option<usize> {
+    pub(super) fn region(&mut self, buffer: &[u8], offset: usize, broken: &Break) -> Option<usize> {
         let faults_before = self.report.faults.len() as u64 + self.report.faults_left_out;
         let (pieces, next) = self.pieces(buffer, offset);
         let first = self.cursor.seq + 1;

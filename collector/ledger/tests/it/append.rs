@@ -24,7 +24,10 @@ fn events_stand_in_the_order_in_which_they_were_appended() {
     record(&ledger, stop());
 
     let events = events(&disk);
-    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=22).collect::<Vec<_>>());
+    assert_eq!(
+        events.iter().map(|event| event.seq).collect::<Vec<_>>(),
+        (1..=22).collect::<Vec<_>>()
+    );
     assert_eq!(events[0].kind, Kind::Open);
     for (number, event) in events[1..21].iter().enumerate() {
         assert_eq!(event.body["number"], number);

@@ -55,8 +55,10 @@ fn integers_that_a_double_cannot_hold_are_strings() {
 #[test]
 fn keys_sort_by_utf_16_code_units() {
     // U+10000 is a surrogate pair (D800 …) and so stands before U+FB33, other than in UTF-8.
-    let value = json!({"\u{fb33}": 1, "\u{10000}": 2, "b": 3, "B": 4, "": 5, "\r": 6, "10": 7, "9": 8});
-    let expected = "{\"\":5,\"\\r\":6,\"10\":7,\"9\":8,\"B\":4,\"b\":3,\"\u{10000}\":2,\"\u{fb33}\":1}";
+    let value =
+        json!({"\u{fb33}": 1, "\u{10000}": 2, "b": 3, "B": 4, "": 5, "\r": 6, "10": 7, "9": 8});
+    let expected =
+        "{\"\":5,\"\\r\":6,\"10\":7,\"9\":8,\"B\":4,\"b\":3,\"\u{10000}\":2,\"\u{fb33}\":1}";
     assert_eq!(text(&value), expected);
 }
 
@@ -95,7 +97,8 @@ fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => left.as_f64() == right.as_f64(),
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
+            left.len() == right.len()
+                && left.iter().zip(right).all(|(left, right)| same(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
             let matches = |(key, value)| right.get(key).is_some_and(|other| same(value, other));

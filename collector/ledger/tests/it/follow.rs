@@ -75,7 +75,10 @@ fn a_reader_resumes_behind_any_event() {
         let from = Cursor { seq: record.position.seq, chain: record.chain };
         let mut follower = Follower::open(storage(&disk), &folder, Some(from)).unwrap();
         let rest = follower.next_batch(usize::MAX, usize::MAX).unwrap();
-        assert_eq!(rest.first().map(|record| record.position.seq), all.get(usize::try_from(from.seq).unwrap()).map(|record| record.position.seq));
+        assert_eq!(
+            rest.first().map(|record| record.position.seq),
+            all.get(usize::try_from(from.seq).unwrap()).map(|record| record.position.seq)
+        );
         assert_eq!(rest.len() as u64, all.len() as u64 - from.seq);
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn open_with(
 }
 
 pub(crate) fn open(disk: &SimulatedDisk) -> (Ledger, Recovered) {
-    open_with(disk, options(16 * 1024)).unwrap()
+    open_with(disk, options(64 * 1024)).unwrap()
 }
 
 pub(crate) fn draft(kind: Kind, call_id: Option<Uuid>, body: &str) -> Draft {
