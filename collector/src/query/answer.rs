@@ -166,7 +166,7 @@ fn in_utc(batch: &RecordBatch) -> Result<Vec<ArrayRef>, ArrowError> {
 }
 
 fn cells_of(columns: &[ArrayRef]) -> Result<Vec<Cells<'_>>, ArrowError> {
-    columns.iter().map(|column| Cells::new(column)).collect()
+    columns.iter().map(Cells::new).collect()
 }
 
 /// The cells of one column as text.
