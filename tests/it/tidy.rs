@@ -111,7 +111,7 @@ fn homes(source: &Source) -> Vec<String> {
     let here = |home: &&str| source.path.starts_with(*home);
     HOMES
         .iter()
-        .filter(|(_, homes)| !is_test(&source.path) && !homes.iter().any(|home| here(home)))
+        .filter(|(_, homes)| !is_test(&source.path) && !homes.iter().any(here))
         .filter(|(word, _)| code_lines(&source.text).any(|line| names_word(line, word)))
         .map(|(word, _)| format!("names `{word}`, which lives elsewhere"))
         .collect()
