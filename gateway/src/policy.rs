@@ -441,7 +441,6 @@ impl Decided {
     pub fn digest(&self) -> &str {
         &self.digest
     }
-
     /// The bundle's revision.
     pub fn revision(&self) -> &str {
         &self.revision
@@ -456,7 +455,6 @@ impl Decided {
     pub fn effect(&self) -> Effect {
         self.effect
     }
-
     /// Warnings that come with the decision.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
