@@ -87,7 +87,7 @@ pub struct Parties<C> {
     pub settings: Settings,
     pub calls: Arc<C>,
     pub readiness: AskReadiness,
-    /// Made by [`gauges`], so that the metrics can read them.
+    /// Made by [`gauges()`], so that the metrics can read them.
     pub gauges: Gauges,
 }
 

@@ -1,7 +1,7 @@
 //! Heads as bytes: the request's, written by us alone, and the response's, read with suspicion.
 //!
 //! Plain functions of their arguments. Nothing of the client's head passes to the upstream, and
-//! of the upstream's head only what [`Head`] names is read. Knows HTTP/1.1; not sockets or time.
+//! of the upstream's head only what `Head` names is read. Knows HTTP/1.1; not sockets or time.
 
 use std::time::{Duration, SystemTime};
 
