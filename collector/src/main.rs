@@ -48,7 +48,8 @@ enum Command {
         after_help = "Example: cordon-collector sql \"SELECT * FROM calls ORDER BY ts DESC LIMIT 5\""
     )]
     Sql {
-        /// One SELECT.
+        /// One SELECT; it may begin with a comment.
+        #[arg(allow_hyphen_values = true)]
         statement: String,
         /// How the answer is written.
         #[arg(long, value_enum, default_value_t = Shape::Table)]

@@ -221,7 +221,7 @@ impl Written {
         let settings = &self.settings;
         let (policy, ledger, identity) = (&settings.policy, &settings.ledger, &settings.identity);
         let same = settings.listeners.ai == settings.listeners.admin;
-        let checks: [(bool, &str, &str); 10] = [
+        let checks: [(bool, &str, &str); 11] = [
             (
                 same && settings.listeners.ai.port() != 0,
                 "listeners.admin",
@@ -233,6 +233,7 @@ impl Written {
                 "`best_effort` is not built yet: use `required` or `required_full`",
             ),
             (ledger.segment_bytes.0 < 1 << 20, "ledger.segment_bytes", "use at least `1MiB`"),
+            (ledger.segment_bytes.0 > 256 << 20, "ledger.segment_bytes", "use at most `256MiB`"),
             (
                 ledger.bytes_max.0 < ledger.segment_bytes.0.saturating_mul(2),
                 "ledger.bytes_max",

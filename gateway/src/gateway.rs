@@ -9,7 +9,7 @@ pub mod supervisor;
 use std::{
     fs::OpenOptions,
     io::{Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -19,7 +19,7 @@ use cordon_ledger::{Kind, Ledger, Options, RealDisk, Recovered, Writer};
 
 use crate::{
     catalog::{Address, Catalog, Remote, Upstream},
-    classify::{self, Classifier},
+    classify::Classifier,
     config::{Config, settings::LedgerMode},
     identity::{
         attributes::Country,
@@ -29,7 +29,7 @@ use crate::{
     },
     local::LocalModel,
     policy::{self, DecisionSink, Policy, PolicyError},
-    providers::{self, Providers, ProvidersError},
+    providers::{Providers, ProvidersError},
     record::{
         Mode, RecordError, Recorder,
         body::Body,
@@ -104,11 +104,11 @@ impl Gateway {
         let (local, local_fault) = start_local(config).await;
         let upstreams = config.catalog.upstreams();
         let remotes = upstreams.iter().filter_map(|upstream| remote(upstream));
-        let providers = Providers::new(remotes, local, providers::Settings::default())?;
+        let providers = Providers::new(remotes, local, config.providers.clone())?;
         let gateway = Self {
             store,
             keys,
-            classifier: Arc::new(Classifier::new(&classify::Settings::default())),
+            classifier: Arc::new(Classifier::new(&config.classify)),
             catalog: Arc::clone(&config.catalog),
             policy,
             recorder,
@@ -286,7 +286,12 @@ fn salt(path: &Path) -> std::io::Result<[u8; 32]> {
             file.sync_all()?;
         }
         Err(fault) if fault.kind() == std::io::ErrorKind::AlreadyExists => {
-            OpenOptions::new().read(true).open(path)?.read_exact(&mut salt)?;
+            let mut file = OpenOptions::new().read(true).open(path)?;
+            if file.metadata()?.permissions().mode() & 0o077 != 0 {
+                let open = format!("others may use `{}`; chmod 600 it", path.display());
+                return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, open));
+            }
+            file.read_exact(&mut salt)?;
         }
         Err(fault) => return Err(fault),
     }

@@ -64,8 +64,8 @@ pub trait Calls: Send + Sync + 'static {
     /// What is refused before there is a call.
     fn turn_away(&self, why: TurnedAway, id: CallId) -> Reply;
 
-    /// Said once, when draining took too long: calls dropped from now on were interrupted by us
-    /// and not cancelled by their clients.
+    /// Said when draining took too long, or a second signal cut it short: calls dropped from now
+    /// on were interrupted by us and not cancelled by their clients. May be said again.
     fn interrupting(&self) {}
 }
 

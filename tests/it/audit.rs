@@ -20,6 +20,15 @@ fn a_statement_that_writes_is_refused_with_exit_2() {
 }
 
 #[test]
+fn a_statement_may_begin_with_a_comment() {
+    let upstream = Upstream::start();
+    let world = World::with(&upstream);
+    let statement = "-- how many\nSELECT 7 AS n";
+    let output = world.run("cordon", &["audit", "sql", statement, "--format", "csv"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "n\r\n7\r\n");
+}
+
+#[test]
 fn a_row_is_visible_within_a_second() {
     let upstream = Upstream::start();
     let world = World::with(&upstream);

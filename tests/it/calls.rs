@@ -166,6 +166,19 @@ fn a_client_that_leaves_cancels_the_upstream_and_leaves_a_whole_record() {
 }
 
 #[test]
+fn a_gateway_without_a_collector_is_ready_and_warns_of_nothing() {
+    let upstream = Upstream::start();
+    let world = World::builder()
+        .upstream("first", &upstream, EUROPEAN)
+        .extra("[collector]\nstart = false\n")
+        .start();
+
+    let ready = world.send(&Request::get("/readyz", "")).json();
+
+    assert_eq!((&ready["ready"], &ready["warnings"]), (&json!(true), &json!([])));
+}
+
+#[test]
 fn a_drained_gateway_ends_its_calls_and_keeps_their_record() {
     let upstream = Upstream::script([Act::Endless]);
     let mut world = World::builder()

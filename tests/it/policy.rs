@@ -107,6 +107,18 @@ fn a_declaration_adds_and_a_bad_one_is_refused() {
 }
 
 #[test]
+fn a_bare_abbreviation_is_a_marking_only_where_it_is_configured_so() {
+    let upstream = Upstream::start();
+    let world = |loose: bool| {
+        let classify = format!("[classify]\nloose_markings = {loose}\n");
+        World::builder().upstream("first", &upstream, EUROPEAN).extra(&classify).start()
+    };
+    let text = "the CUI of the company is printed on every invoice";
+    assert_eq!(world(true).ask(text).status, 403);
+    assert_eq!(world(false).ask(text).status, 200);
+}
+
+#[test]
 fn a_secret_is_dropped_before_it_leaves() {
     let upstream = Upstream::start();
     let world = World::with(&upstream);

@@ -52,7 +52,7 @@ struct Refused {
 }
 
 /// One statement, and all statements that are read at once.
-const STATEMENT_BYTES_MAX: u64 = 1 << 20;
+const STATEMENT_BYTES_MAX: u64 = 64 << 10;
 const STATEMENTS_BYTES_MAX: u64 = 16 << 20;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PAGES: [(&str, &str, Page); 5] = [

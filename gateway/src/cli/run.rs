@@ -36,6 +36,8 @@ use crate::{
 const REFUSED_EVERY: Duration = Duration::from_secs(60);
 /// Stack of the runtime's threads: a debug build of the policy engine's host code needs room.
 const STACK_BYTES: usize = 4 << 20;
+/// Keys are read every second; this much later something is wrong.
+const KEYS_AGE_MAX: Duration = Duration::from_secs(5);
 /// The part of the ledger's limit from which readiness warns.
 const LEDGER_WARNING_PERCENT: u64 = 80;
 
@@ -90,7 +92,7 @@ async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
     let calls = listener::Parties {
         settings: config.listeners.clone(),
         calls: Arc::new(Pipeline::new(Arc::clone(&gateway))),
-        readiness: readiness(&gateway, &stop),
+        readiness: readiness(&gateway, collector.as_ref()),
         gauges,
     };
     let drained =
@@ -197,13 +199,10 @@ fn watched_gauges(config: &Config, gateway: &Gateway) -> Gauges {
 }
 
 /// Why the gateway cannot serve, and what limps.
-fn readiness(gateway: &Arc<Gateway>, stop: &Stop) -> listener::AskReadiness {
-    let (gateway, stop) = (Arc::clone(gateway), stop.clone());
+fn readiness(gateway: &Arc<Gateway>, collector: Option<&Supervisor>) -> listener::AskReadiness {
+    let (gateway, collects) = (Arc::clone(gateway), collector.is_some());
     Arc::new(move || {
         let mut told = Readiness::default();
-        if stop.is_draining() {
-            told.reasons.push("the gateway is stopping".to_owned());
-        }
         let ledger = gateway.recorder.status();
         if let Some(fault) = &ledger.poisoned {
             told.reasons
@@ -219,7 +218,15 @@ fn readiness(gateway: &Arc<Gateway>, stop: &Stop) -> listener::AskReadiness {
             told.reasons.push("no target of any route can be tried".to_owned());
         }
         told.warnings.extend(gateway.local_fault.clone());
-        if gateway.metrics.collector_up.get() == 0 {
+        let keys_age = gateway.keys.age();
+        if keys_age > KEYS_AGE_MAX {
+            let seconds = keys_age.as_secs();
+            told.warnings.push(format!(
+                "the keys were last read {seconds} s ago: the database cannot be read, and what \
+                 is revoked there still works"
+            ));
+        }
+        if collects && gateway.metrics.collector_up.get() == 0 {
             told.warnings.push("the collector does not answer: audit queries wait".to_owned());
         }
         told
@@ -248,6 +255,7 @@ fn welcome(config: &Config, sockets: (&Socket, &Socket), gateway: &Gateway) {
     let key = config.data.demonstration_key();
     let (key, data) = (key.display(), config.data.path().display());
     let model = gateway.local_fault.as_deref().unwrap_or("ready");
+    let program = program();
     say(&format!(
         "the built-in demonstration runs (`cordon init` writes it as a file to edit)
 
@@ -260,10 +268,23 @@ Try:
   curl -s http://{ai}/v1/chat/completions -H \"Authorization: Bearer $(cat {key})\" \\
     -H 'Content-Type: application/json' \\
     -d '{{\"model\":\"assistant\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France?\"}}]}}'
-  cordon audit sql --data {data} \"SELECT ts, outcome, decision, target_id FROM calls ORDER BY ts DESC LIMIT 5\"
-  cordon audit verify --data {data}
+  {program} audit sql --data {data} \"SELECT ts, outcome, decision, target_id FROM calls ORDER BY ts DESC LIMIT 5\"
+  {program} audit verify --data {data}
 
 Ctrl-C ends both processes.
 "
     ));
+}
+
+/// How this program is called from here: by its name where the shell finds it, else by its path.
+fn program() -> String {
+    let Ok(own) = std::env::current_exe() else { return "cordon".to_owned() };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&folders).map(|folder| folder.join("cordon"));
+    if found.any(|path| path.canonicalize().is_ok_and(|path| path == own)) {
+        return "cordon".to_owned();
+    }
+    let here = std::env::current_dir().ok();
+    let within = here.as_deref().and_then(|here| own.strip_prefix(here).ok());
+    within.unwrap_or(&own).display().to_string()
 }

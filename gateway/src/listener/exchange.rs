@@ -117,9 +117,14 @@ impl<C: Calls> Exchange<C> {
         body: Bytes,
         id: CallId,
     ) -> After {
+        let cut = async {
+            self.stop.reached(Stage::Cut).await;
+            // Said before the pipeline's future is dropped: it was us who ended the call.
+            self.parties.calls.interrupting();
+        };
         let reply = tokio::select! {
             biased;
-            () = self.stop.reached(Stage::Cut) => None,
+            () = cut => None,
             reply = self.parties.calls.answer(call, body) => Some(reply),
             // An error is a client that left; anything else cannot come after the body.
             _ = session.read_body_or_idle(true) => return After::Close,

@@ -229,7 +229,10 @@ fn denied(denial: &Denial) -> Told {
     };
     let mut told = Told::new(status, kind, &denial.code, denial.message());
     told.outcome = Outcome::Denied;
-    told.never_retry = status == 503;
+    // The next try may be decided in time; the other faults of the host last until somebody looks.
+    let passing = denial.host == Some(HostCode::EngineTimeout);
+    told.never_retry = status == 503 && !passing;
+    told.retry_after_s = passing.then_some(RETRY_SOON_S);
     told
 }
 

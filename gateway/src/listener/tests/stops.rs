@@ -84,6 +84,8 @@ async fn a_second_signal_does_not_wait_for_the_deadline() {
     world.stop.drain();
     world.stop.cut();
     assert_eq!(client.reply().await.status, 503);
+    // In this order: else the call would be recorded as one that its client left.
+    world.saw(Event::Interrupting).await;
     world.saw(Event::Dropped).await;
     assert_eq!(world.ended().await, Drained::Interrupted);
 }
