@@ -158,7 +158,7 @@ pub struct Duties {
 pub struct Permitted {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) rank: u32,
-    pub(crate) basis: Vec<Rule>,
+    pub(crate) basis: Arc<[Rule]>,
     pub(crate) mechanism: Option<String>,
 }
 
@@ -339,7 +339,7 @@ fn apply(ruling: &Ruling, facts: &Facts) -> Result<Permit, Denial> {
                 Some(Permitted {
                     upstream: Arc::clone(upstream),
                     rank: target.rank,
-                    basis: target.basis.clone(),
+                    basis: Arc::clone(&target.basis),
                     mechanism: target.mechanism.clone(),
                 })
             };

@@ -11,7 +11,6 @@ pub mod entry;
 pub mod metrics;
 pub mod notes;
 pub mod recorder;
-pub mod time;
 
 use std::sync::Arc;
 

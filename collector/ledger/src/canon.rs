@@ -61,8 +61,12 @@ fn write_object(
     depth: usize,
 ) -> Result<(), CanonError> {
     let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-    // RFC 8785 section 3.2.3: by UTF-16 code units, which is not the order of UTF-8 bytes.
-    sorted.sort_by(|(left, _), (right, _)| left.encode_utf16().cmp(right.encode_utf16()));
+    // RFC 8785 section 3.2.3: by UTF-16 code units, which is the order of bytes for ASCII alone.
+    if sorted.iter().all(|(key, _)| key.is_ascii()) {
+        sorted.sort_unstable_by_key(|(key, _)| key.as_bytes());
+    } else {
+        sorted.sort_by(|(left, _), (right, _)| left.encode_utf16().cmp(right.encode_utf16()));
+    }
     bytes.push(b'{');
     for (index, (key, value)) in sorted.into_iter().enumerate() {
         if index > 0 {
@@ -89,27 +93,43 @@ fn write_number(bytes: &mut Vec<u8>, number: &Number) -> Result<(), CanonError> 
     Ok(())
 }
 
-fn write_integer(bytes: &mut Vec<u8>, magnitude: u64, negative: bool) {
-    let sign = if negative { "-" } else { "" };
-    let quote = if magnitude > EXACT_INTEGER_MAX { "\"" } else { "" };
-    bytes.extend_from_slice(format!("{quote}{sign}{magnitude}{quote}").as_bytes());
+/// Writes an integer, as text where a double could not hold it.
+pub fn write_integer(bytes: &mut Vec<u8>, magnitude: u64, negative: bool) {
+    let quoted = magnitude > EXACT_INTEGER_MAX;
+    if quoted {
+        bytes.push(b'"');
+    }
+    if negative {
+        bytes.push(b'-');
+    }
+    serde_json::to_writer(&mut *bytes, &magnitude).expect("writing to memory cannot fail");
+    if quoted {
+        bytes.push(b'"');
+    }
 }
 
 /// Writes a JSON string with the escapes of RFC 8785 section 3.2.2.2.
-pub(crate) fn write_string(bytes: &mut Vec<u8>, text: &str) {
+pub fn write_string(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' => bytes.extend_from_slice(b"\\\""),
-            b'\\' => bytes.extend_from_slice(b"\\\\"),
-            0x08 => bytes.extend_from_slice(b"\\b"),
-            0x09 => bytes.extend_from_slice(b"\\t"),
-            0x0a => bytes.extend_from_slice(b"\\n"),
-            0x0c => bytes.extend_from_slice(b"\\f"),
-            0x0d => bytes.extend_from_slice(b"\\r"),
-            0x00..=0x1f => bytes.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => bytes.push(byte),
-        }
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0x00..=0x1f)) {
+        bytes.extend_from_slice(&rest[..at]);
+        write_escape(bytes, rest[at]);
+        rest = &rest[at + 1..];
     }
+    bytes.extend_from_slice(rest);
     bytes.push(b'"');
+}
+
+fn write_escape(bytes: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' => bytes.extend_from_slice(b"\\\""),
+        b'\\' => bytes.extend_from_slice(b"\\\\"),
+        0x08 => bytes.extend_from_slice(b"\\b"),
+        0x09 => bytes.extend_from_slice(b"\\t"),
+        0x0a => bytes.extend_from_slice(b"\\n"),
+        0x0c => bytes.extend_from_slice(b"\\f"),
+        0x0d => bytes.extend_from_slice(b"\\r"),
+        control => bytes.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
+    }
 }

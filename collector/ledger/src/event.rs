@@ -17,6 +17,10 @@ use crate::canon;
 
 /// The version of the event's shape, in its key `schema`.
 pub const SCHEMA: u32 = 1;
+/// Length of a time as it is printed.
+const TIME_BYTES: usize = 27;
+/// The last second of the year 9999, since 1970.
+const SECONDS_MAX: u64 = 253_402_300_799;
 /// Room for the envelope of an event beside body, tenant, gateway version and configuration.
 const ENVELOPE_FIXED_BYTES: usize = 256;
 
@@ -247,6 +251,8 @@ impl Label {
 pub(crate) struct Envelope {
     /// `,"config":"…","gateway":"…","kind":"` or less, as they apply.
     before_kind: Vec<u8>,
+    /// `","schema":1,"seq":`.
+    before_seq: String,
     /// `,"stream":"…"`.
     stream: String,
 }
@@ -276,7 +282,8 @@ impl Envelope {
             canon::write_string(&mut before_kind, gateway_version);
         }
         before_kind.extend_from_slice(b",\"kind\":\"");
-        Self { before_kind, stream: format!(",\"stream\":\"{stream}\"") }
+        let before_seq = format!("\",\"schema\":{SCHEMA},\"seq\":");
+        Self { before_kind, before_seq, stream: format!(",\"stream\":\"{stream}\"") }
     }
 
     /// Appends the event's canonical JSON.
@@ -291,13 +298,16 @@ impl Envelope {
         }
         bytes.extend_from_slice(&self.before_kind);
         bytes.extend_from_slice(parts.kind.name().as_bytes());
-        bytes.extend_from_slice(format!("\",\"schema\":{SCHEMA},\"seq\":{}", parts.seq).as_bytes());
+        bytes.extend_from_slice(self.before_seq.as_bytes());
+        canon::write_integer(bytes, parts.seq, false);
         bytes.extend_from_slice(self.stream.as_bytes());
         if let Some(tenant) = parts.tenant {
             bytes.extend_from_slice(b",\"tenant\":");
             canon::write_string(bytes, tenant);
         }
-        bytes.extend_from_slice(format!(",\"time\":\"{}\"}}", parts.time).as_bytes());
+        bytes.extend_from_slice(b",\"time\":\"");
+        bytes.extend_from_slice(&parts.time.text());
+        bytes.extend_from_slice(b"\"}");
     }
 
     /// At least the bytes that `write` adds for such an event.
@@ -315,27 +325,52 @@ pub struct Timestamp(Duration);
 // === impl Timestamp ===
 
 impl Timestamp {
-    /// The clock's time; a clock before 1970 reads as 1970.
+    /// The clock's time.
     pub fn now() -> Self {
-        Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        SystemTime::now().into()
     }
 
     /// A moment by its distance from 1970.
     pub fn from_epoch(since: Duration) -> Self {
         Self(since)
     }
+
+    /// The characters that are printed, without an allocation: every event has several times.
+    /// A moment after the year 9999 has the last second of it.
+    pub fn text(self) -> [u8; TIME_BYTES] {
+        let seconds = self.0.as_secs().min(SECONDS_MAX);
+        let (year, month, day) = date(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let fields = [
+            (4, year),
+            (7, month),
+            (10, day),
+            (13, hour),
+            (16, minute),
+            (19, second),
+            (26, u64::from(self.0.subsec_micros())),
+        ];
+        for (end, mut number) in fields {
+            for digit in text[..end].iter_mut().rev().take_while(|byte| byte.is_ascii_digit()) {
+                *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+                number /= 10;
+            }
+        }
+        text
+    }
+}
+
+/// A time before 1970 counts as 1970.
+impl From<SystemTime> for Timestamp {
+    fn from(at: SystemTime) -> Self {
+        Self(at.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (year, month, day) = date(seconds / 86_400);
-        let (hour, minute) = (seconds / 3_600 % 24, seconds / 60 % 60);
-        let (second, micros) = (seconds % 60, self.0.subsec_micros());
-        write!(
-            formatter,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
-        )
+        formatter.write_str(str::from_utf8(&self.text()).map_err(|_not_ascii| fmt::Error)?)
     }
 }
 

@@ -151,7 +151,9 @@ impl Patterns {
 
 /// Whether there is an `@`, and how many digits there are.
 fn count(bytes: &[u8]) -> (bool, usize) {
-    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
+    // Sums of one byte each, so that the machine adds many at once.
+    let sum = |run: &[u8]| run.iter().map(|byte| u8::from(byte.is_ascii_digit())).sum::<u8>();
+    let digits = bytes.chunks(usize::from(u8::MAX)).map(|run| usize::from(sum(run))).sum();
     (bytes.contains(&b'@'), digits)
 }
 

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     identity::limits::Running,
@@ -23,6 +23,9 @@ use crate::{
         sse::Reader,
     },
 };
+
+/// The most bytes of events that are written together.
+const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// The upstream's side of a stream: what was read, and what waits to be written.
 pub struct StreamState {
@@ -112,6 +115,27 @@ impl StreamState {
     fn queue(&mut self, raw: Bytes) {
         self.queued_bytes += raw.len();
         self.queue.push_back(raw);
+    }
+
+    /// What waits to be written, and how many events it is: those that came together go together,
+    /// so that a client that falls behind costs fewer writes, not more.
+    fn queued(&mut self) -> Option<(Bytes, u64)> {
+        let first = self.queue.pop_front()?;
+        let mut events = 1;
+        let mut piece = first;
+        if self.queue.front().is_some_and(|next| piece.len() + next.len() <= PIECE_BYTES_MAX) {
+            let mut joined = BytesMut::with_capacity(self.queued_bytes.min(PIECE_BYTES_MAX));
+            joined.extend_from_slice(&piece);
+            let fits =
+                |joined: &BytesMut, next: &mut Bytes| joined.len() + next.len() <= PIECE_BYTES_MAX;
+            while let Some(next) = self.queue.pop_front_if(|next| fits(&joined, next)) {
+                joined.extend_from_slice(&next);
+                events += 1;
+            }
+            piece = joined.freeze();
+        }
+        self.queued_bytes -= piece.len();
+        Some((piece, events))
     }
 
     /// The upstream's body ended cleanly. Without `[DONE]` that is an end only where a finish
@@ -232,11 +256,10 @@ impl ReplyStream for Relay {
             return self.cut_off().await;
         }
         loop {
-            if let Some(piece) = self.state.queue.pop_front() {
-                self.state.queued_bytes -= piece.len();
+            if let Some((piece, events)) = self.state.queued() {
                 self.bytes += piece.len() as u64;
                 if let Some(entry) = &mut self.entry {
-                    entry.delivered(piece.len(), 1);
+                    entry.delivered(piece.len(), events);
                 }
                 return Some(piece);
             }

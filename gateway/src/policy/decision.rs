@@ -272,7 +272,9 @@ pub fn in_order(value: &mut Value) {
     match value {
         Value::Array(items) => {
             items.iter_mut().for_each(in_order);
-            items.sort_by_cached_key(ToString::to_string);
+            if items.len() > 1 {
+                items.sort_by_cached_key(ToString::to_string);
+            }
         }
         Value::Object(members) => {
             members.values_mut().for_each(in_order);

@@ -3,7 +3,7 @@
 //! Made only when the engine must run. Ages and days left are computed here, from `as_of`, so
 //! that equal facts give equal bytes on any day they are replayed.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -107,12 +107,13 @@ pub fn seal(document: &mut Value) -> Result<(), DocumentError> {
 /// `sha256:…` of the canonical document without its `digest`.
 pub fn digest(document: &Value) -> Result<String, DocumentError> {
     let members = document.as_object().ok_or(DocumentError::NotAnObject)?;
-    let bare: Map<String, Value> = members
-        .iter()
-        .filter(|(name, _)| *name != "digest")
-        .map(|(name, member)| (name.clone(), member.clone()))
-        .collect();
-    let bytes = canonical(&Value::Object(bare))?;
+    let bytes = if members.contains_key("digest") {
+        let bare = members.iter().filter(|(name, _)| *name != "digest");
+        let bare = bare.map(|(name, member)| (name.clone(), member.clone()));
+        canonical(&Value::Object(bare.collect()))?
+    } else {
+        canonical(document)?
+    };
     Ok(format!("sha256:{}", hex::encode(Sha256::digest(bytes))))
 }
 

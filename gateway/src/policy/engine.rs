@@ -104,7 +104,7 @@ pub struct Engine {
 
 struct Job {
     entrypoint: Entrypoint,
-    input: Value,
+    input: Arc<Value>,
     until: Instant,
     answer: oneshot::Sender<Result<Evaluated, EngineFault>>,
 }
@@ -193,21 +193,21 @@ impl Engine {
     }
 
     /// Decides about a facts document; answers at the latest a moment after the deadline.
-    pub async fn decide(&self, facts: Value) -> Result<Evaluated, EngineFault> {
+    pub async fn decide(&self, facts: Arc<Value>) -> Result<Evaluated, EngineFault> {
         self.ask(Entrypoint::Decide, facts, self.limits.deadline).await
     }
 
     /// The bundle's answer to `cordon/about`. Waits for the first instance too, so it has a
     /// longer deadline than decisions.
     pub async fn describe(&self) -> Result<Value, EngineFault> {
-        let about = self.ask(Entrypoint::About, Value::Null, INSTANCE_TIME_MAX).await?;
+        let about = self.ask(Entrypoint::About, Arc::new(Value::Null), INSTANCE_TIME_MAX).await?;
         Ok(about.value)
     }
 
     async fn ask(
         &self,
         entrypoint: Entrypoint,
-        input: Value,
+        input: Arc<Value>,
         deadline: Duration,
     ) -> Result<Evaluated, EngineFault> {
         let until = Instant::now() + deadline;
@@ -304,7 +304,7 @@ impl Instance {
         self.store.data_mut().until = job.until;
         let path = job.entrypoint.path();
         let results: Result<Vec<Value>, _> =
-            self.policy.evaluate(&mut self.store, path, &job.input).await;
+            self.policy.evaluate(&mut self.store, path, &*job.input).await;
         let mut results = match results {
             Ok(results) => results,
             Err(_) if Instant::now() >= job.until => return Err(EngineFault::Timeout),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     catalog::facts::CandidateKind,
@@ -16,7 +16,7 @@ use crate::{
         about::{About, Rules},
         check::Question,
         decision::{self, Decision},
-        document,
+        document::{self, DocumentError},
         engine::{Engine, EngineFault},
         facts::Facts,
         memo::{Judge, Observer},
@@ -43,7 +43,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Target {
     pub(crate) index: usize,
     pub(crate) rank: u32,
-    pub(crate) basis: Vec<Rule>,
+    pub(crate) basis: Arc<[Rule]>,
     pub(crate) mechanism: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl Ruling {
         let rule = |rule: &Rule| rule.title.len() + rule.citation.len() + rule.advice.len() + 128;
         let rules = match &self.verdict {
             Verdict::Permitted { targets, .. } => {
-                targets.iter().flat_map(|target| &target.basis).map(rule).sum()
+                targets.iter().flat_map(|target| &*target.basis).map(rule).sum()
             }
             Verdict::Refused { .. } => 0,
         };
@@ -105,7 +105,7 @@ impl Bench {
     /// Asks the policy about a sealed facts document, and holds the answer against it.
     pub(crate) async fn ask(
         &self,
-        facts: &Value,
+        facts: &Arc<Value>,
         observer: &dyn Observer,
     ) -> Result<Answered, HostCode> {
         let document = self.hear(facts, observer).await?;
@@ -116,10 +116,10 @@ impl Bench {
     /// What the policy says to any document, sets in order and nothing checked.
     pub(crate) async fn hear(
         &self,
-        facts: &Value,
+        facts: &Arc<Value>,
         observer: &dyn Observer,
     ) -> Result<Value, HostCode> {
-        let evaluated = self.engine.decide(facts.clone()).await;
+        let evaluated = self.engine.decide(Arc::clone(facts)).await;
         let evaluated = evaluated.map_err(|fault| match fault {
             EngineFault::Timeout => HostCode::EngineTimeout,
             EngineFault::Undefined => HostCode::Undefined,
@@ -135,14 +135,7 @@ impl Bench {
     fn decided(&self, facts: &Value, answered: &Answered) -> Result<Decided, HostCode> {
         let decision = &answered.decision;
         let digest = decision.echo.digest.clone();
-        let event = json!({
-            "digest": digest,
-            "policy_set_version": self.about.revision,
-            "effect": decision.effect.name(),
-            "facts": facts,
-            "decision": answered.document,
-        });
-        let event = document::canonical(&event).map_err(|_fault| HostCode::EngineError)?;
+        let event = self.event(facts, answered).map_err(|_fault| HostCode::EngineError)?;
         let named = |ids: &[String]| ids.iter().map(|id| self.rules.named(id)).collect::<Vec<_>>();
         let request_rules: Vec<Rule> =
             decision.request_rules.iter().map(|rule| self.rules.named(&rule.id)).collect();
@@ -167,6 +160,28 @@ impl Bench {
             missing: missing(decision),
             notify: decision.notify(),
         })
+    }
+
+    /// The body of the decision's event: facts and decision as they are, its keys in canonical
+    /// order (RFC 8785), so that nothing has to be copied to be sorted.
+    fn event(&self, facts: &Value, answered: &Answered) -> Result<Vec<u8>, DocumentError> {
+        let decision = &answered.decision;
+        let (digest, effect) = (decision.echo.digest.as_str(), decision.effect.name());
+        let members: [(&str, Result<Vec<u8>, DocumentError>); 5] = [
+            ("decision", document::canonical(&answered.document)),
+            ("digest", document::canonical(&digest.into())),
+            ("effect", document::canonical(&effect.into())),
+            ("facts", document::canonical(facts)),
+            ("policy_set_version", document::canonical(&self.about.revision.as_str().into())),
+        ];
+        let mut event = Vec::with_capacity(4096);
+        for (index, (name, bytes)) in members.into_iter().enumerate() {
+            event.push(if index == 0 { b'{' } else { b',' });
+            event.extend_from_slice(format!("\"{name}\":").as_bytes());
+            event.extend_from_slice(&bytes?);
+        }
+        event.push(b'}');
+        Ok(event)
     }
 
     fn targets(&self, decision: &Decision, facts: &Facts, duties: &Duties) -> Vec<Target> {
@@ -212,6 +227,7 @@ impl Judge for Court {
     async fn judge(&self, facts: &Facts) -> Result<Arc<Ruling>, Refusal> {
         let document = document::document(facts, &self.bench.about.steps)
             .map_err(|_fault| Refusal::host(HostCode::EngineError))?;
+        let document = Arc::new(document);
         let answered = self.bench.ask(&document, &*self.observer).await.map_err(Refusal::host)?;
         let decided = self.bench.decided(&document, &answered).map_err(Refusal::host)?;
         let recorded = self.sink.record(&decided).await;

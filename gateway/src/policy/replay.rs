@@ -132,7 +132,7 @@ impl Evaluator {
         &self,
         facts: Value,
     ) -> Result<Result<Replayed, Unanswered>, DocumentError> {
-        let facts = document::adopt(facts, &self.bench.about.steps)?;
+        let facts = Arc::new(document::adopt(facts, &self.bench.about.steps)?);
         let answered = match self.bench.ask(&facts, &Unobserved).await {
             Ok(answered) => answered,
             Err(code) => return Ok(Err(Unanswered(code))),
@@ -148,13 +148,14 @@ impl Evaluator {
 
     /// What the policy says to any document, sets in order and nothing checked.
     pub async fn hear(&self, document: &Value) -> Result<Value, HostCode> {
-        self.bench.hear(document, &Unobserved).await
+        self.bench.hear(&Arc::new(document.clone()), &Unobserved).await
     }
 
     /// The checked decision on a sealed facts document, sets in order. Numbers are taken as they
     /// are: `document::adopt` steps them.
     pub async fn ask(&self, facts: &Value) -> Result<Value, HostCode> {
-        self.bench.ask(facts, &Unobserved).await.map(|answered| answered.document)
+        let facts = Arc::new(facts.clone());
+        self.bench.ask(&facts, &Unobserved).await.map(|answered| answered.document)
     }
 }
 

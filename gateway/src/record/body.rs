@@ -3,8 +3,9 @@
 //! Fields are given in the order of their keys, so nothing is sorted or built up first: an
 //! outcome costs one buffer. Absent values leave no key.
 
-use std::fmt::Write as _;
+use std::time::SystemTime;
 
+use cordon_ledger::{canon, event::Timestamp};
 use serde_json::Value;
 
 /// A canonical JSON object under construction.
@@ -53,12 +54,7 @@ impl Body {
     pub fn number(&mut self, key: &'static str, value: impl Into<Option<u64>>) -> &mut Self {
         if let Some(value) = value.into() {
             self.key(key);
-            let mut digits = String::new();
-            let _infallible = match value <= 1 << 53 {
-                true => write!(digits, "{value}"),
-                false => write!(digits, "\"{value}\""),
-            };
-            self.bytes.extend_from_slice(digits.as_bytes());
+            canon::write_integer(&mut self.bytes, value, false);
         }
         self
     }
@@ -105,15 +101,26 @@ impl Body {
     pub fn real(&mut self, key: &'static str, value: Option<f64>) -> &mut Self {
         let canonical = value
             .and_then(serde_json::Number::from_f64)
-            .and_then(|number| cordon_ledger::canon::canonical(&Value::Number(number)).ok());
+            .and_then(|number| canon::canonical(&Value::Number(number)).ok());
         if let Some(canonical) = canonical {
             self.raw(key, &canonical);
         }
         self
     }
 
+    /// A moment in UTC with microseconds (RFC 3339), or nothing.
+    pub fn time(&mut self, key: &'static str, at: impl Into<Option<SystemTime>>) -> &mut Self {
+        if let Some(at) = at.into() {
+            self.key(key);
+            self.bytes.push(b'"');
+            self.bytes.extend_from_slice(&Timestamp::from(at).text());
+            self.bytes.push(b'"');
+        }
+        self
+    }
+
     fn string(&mut self, value: &str) {
-        serde_json::to_writer(&mut self.bytes, value).expect("writing to memory cannot fail");
+        canon::write_string(&mut self.bytes, value);
     }
 }
 

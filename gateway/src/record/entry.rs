@@ -154,15 +154,15 @@ impl Entry {
         self.notes.attempts += 1;
         self.notes.chosen = Some(target.clone());
         self.notes.redacted_spans = outbound.redacted;
+        let hash = self.shared.body_hash(&outbound.digest);
+        let intent = self.notes.intent(target, &outbound, &hash);
         if self.notes.request_digest.is_none() {
             self.notes.request_digest = match self.notes.log_body {
-                Some(LogBody::Hash | LogBody::Redacted) => {
-                    Some(self.shared.body_hash(&outbound.bytes))
-                }
+                Some(LogBody::Hash | LogBody::Redacted) => Some(hash),
                 Some(LogBody::None) | None => None,
             };
         }
-        let receipt = self.append(Kind::Intent, self.notes.intent(target, &outbound))?;
+        let receipt = self.append(Kind::Intent, intent)?;
         receipt.durable().await?;
         let now = SystemTime::now();
         self.notes.intent_at.get_or_insert(now);

@@ -9,7 +9,7 @@ use crate::{
     catalog::Upstream,
     identity::{Caller, attributes::Country},
     policy::{Decided, Effect, LogBody, Outbound, Permit, Permitted, Rule},
-    record::{body::Body, entry::AttemptEnd, time::rfc3339},
+    record::{body::Body, entry::AttemptEnd},
     wire::{Shape, Usage},
 };
 
@@ -126,8 +126,13 @@ impl Notes {
         self.retain_days = [permit.duties.retain_decision_days, permit.duties.retain_body_days];
     }
 
-    /// The intent to send `outbound` to `target`.
-    pub(crate) fn intent(&self, target: &Permitted, outbound: &Outbound) -> Vec<u8> {
+    /// The intent to send `outbound`, whose keyed hash is given, to `target`.
+    pub(crate) fn intent(
+        &self,
+        target: &Permitted,
+        outbound: &Outbound,
+        outbound_hash: &str,
+    ) -> Vec<u8> {
         let upstream = &target.upstream;
         let facts = upstream.facts();
         let mut body = Body::new();
@@ -138,12 +143,12 @@ impl Notes {
             .text("legal_basis", legal_basis(target).as_str())
             .text("mechanism", target.mechanism.as_deref())
             .number("outbound_bytes", outbound.bytes.len() as u64)
-            .text("outbound_digest", hex::encode(outbound.digest).as_str())
+            .text("outbound_digest", outbound_hash)
             .text("provider_hq", code(facts.provider_headquarters.as_ref()))
             .text("provider_name", upstream.provider())
             .text("region", code(facts.region.as_ref()))
             .text("route_id", self.route.as_deref())
-            .text("started_ts", rfc3339(SystemTime::now()).as_str())
+            .time("started_ts", SystemTime::now())
             .list("subject_regions", self.found.subject_regions.iter().map(String::as_str))
             .text("target_id", upstream.id().as_str())
             .text("ultimate_parent_hq", code(facts.ultimate_parent_headquarters.as_ref()))
@@ -159,7 +164,7 @@ impl Notes {
         let mut body = Body::new();
         body.number("attempt", u64::from(running.number))
             .text("decision_digest", self.digest())
-            .text("ended_ts", rfc3339(SystemTime::now()).as_str())
+            .time("ended_ts", SystemTime::now())
             .text("error_type", end.error_type)
             .number("http_status", end.http_status.map(u64::from))
             .number("input_tokens", usage.map(|usage| usage.input_tokens))
@@ -176,7 +181,7 @@ impl Notes {
             .number("request_bytes", end.request_bytes)
             .number("response_bytes", end.response_bytes)
             .text("side", end.side)
-            .text("started_ts", rfc3339(running.started_at).as_str())
+            .time("started_ts", running.started_at)
             .list("subject_regions", self.found.subject_regions.iter().map(String::as_str))
             .text("target_id", target.upstream.id().as_str())
             .number("ttft_us", self.ttft.map(micros))
@@ -194,7 +199,7 @@ impl Notes {
 
     fn outcome_a_to_m(&self, body: &mut Body, end: &End) {
         let usage = self.answer.usage;
-        let basis = self.chosen.iter().flat_map(|target| &target.basis);
+        let basis = self.chosen.iter().flat_map(|target| &*target.basis);
         let total = self.began.elapsed();
         body.text("api_format", "openai.chat")
             .text("app_id", self.caller.request().app.as_deref())
@@ -223,7 +228,7 @@ impl Notes {
             .number("gateway_overhead_us", micros(total.saturating_sub(self.upstream_time)))
             .number("http_status", end.http_status.map(u64::from))
             .number("input_tokens", usage.map(|usage| usage.input_tokens))
-            .text("intent_ts", self.intent_at.map(rfc3339).as_deref())
+            .time("intent_ts", self.intent_at)
             .text("key_id", self.caller.key_id())
             .text("legal_basis", self.chosen.as_ref().map(legal_basis).as_deref())
             .number("max_tokens", self.shape.max_tokens)
@@ -269,7 +274,7 @@ impl Notes {
             .text("token_source", usage.map(|_| "provider"))
             .list("tools_offered", self.shape.tools_offered.iter().map(String::as_str))
             .real("top_p", self.shape.top_p)
-            .text("ts", rfc3339(self.began_at).as_str())
+            .time("ts", self.began_at)
             .number("ttft_us", self.ttft.map(micros))
             .text(
                 "ultimate_parent_hq",

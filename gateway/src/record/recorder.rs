@@ -25,7 +25,6 @@ use crate::{
         body::Body,
         metrics::{Metrics, ResultLabel},
         notes::Notes,
-        time::rfc3339,
     },
 };
 
@@ -151,7 +150,7 @@ impl Recorder {
     }
 
     fn close_unknown(&self, call: &OpenCall) -> Result<Receipt, RecordError> {
-        let now = rfc3339(SystemTime::now());
+        let now = SystemTime::now();
         let draft = |kind, body: Body| Draft {
             kind,
             tenant: call.tenant.clone(),
@@ -163,7 +162,7 @@ impl Recorder {
         let mut attempts = 0;
         for intent in &call.intents_without_attempt {
             attempts += 1;
-            self.0.ledger.append(draft(Kind::Attempt, unknown_attempt(intent, &now)))?;
+            self.0.ledger.append(draft(Kind::Attempt, unknown_attempt(intent, now)))?;
         }
         attempts += u64::from(call.attempts);
         outcome.number("attempts", attempts).text("error_type", "process_died");
@@ -199,21 +198,22 @@ impl Shared {
         self.interrupting.load(Ordering::Acquire)
     }
 
-    /// The keyed hash of a body: HMAC-SHA256 under the salt, lower hex.
-    pub(crate) fn body_hash(&self, bytes: &[u8]) -> String {
+    /// The keyed hash of a body, from its SHA-256: HMAC-SHA256 under the salt, lower hex. A plain
+    /// hash would let anybody who reads the ledger try out short prompts.
+    pub(crate) fn body_hash(&self, sha256: &[u8; 32]) -> String {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&self.salt).expect("HMAC takes keys of any length");
-        mac.update(bytes);
+        mac.update(sha256);
         hex::encode(mac.finalize().into_bytes())
     }
 }
 
 /// The attempt that an intent announced and nobody saw end.
-fn unknown_attempt(intent: &Value, now: &str) -> Body {
+fn unknown_attempt(intent: &Value, now: SystemTime) -> Body {
     let mut body = Body::new();
     body.number("attempt", intent.get("attempt").and_then(Value::as_u64));
     copy_texts(&mut body, intent, &["decision_digest"]);
-    body.text("ended_ts", now).text("error_type", "process_died");
+    body.time("ended_ts", now).text("error_type", "process_died");
     let names = ["legal_basis", "mechanism", "provider_hq", "provider_name", "region"];
     copy_texts(&mut body, intent, &names);
     body.text("side", "gateway");

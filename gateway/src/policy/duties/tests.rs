@@ -41,7 +41,7 @@ fn permit(duties: Duties) -> Permit {
     let target = Permitted {
         upstream: sample::upstream("there", sample::candidate()),
         rank: 1,
-        basis: Vec::new(),
+        basis: Arc::from([]),
         mechanism: None,
     };
     Permit {

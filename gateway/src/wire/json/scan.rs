@@ -38,9 +38,11 @@ pub(super) fn scan(
         at: 0,
         depth: 0,
         duplicates,
-        nodes: Vec::with_capacity(body.len() / 24 + 4),
-        strings: Vec::with_capacity(body.len() / 32 + 4),
-        keys: Vec::new(),
+        // A short body is nearly all structure, like an event of a stream; a long one nearly all
+        // text. Neither shall make the lists grow often.
+        nodes: Vec::with_capacity((body.len() / 8).min(body.len() / 24 + 64) + 4),
+        strings: Vec::with_capacity((body.len() / 10).min(body.len() / 32 + 48) + 4),
+        keys: Vec::with_capacity(16),
     };
     scan.skip_space();
     scan.value()?;

@@ -193,5 +193,6 @@ fn name(value: Option<Value<'_>>) -> Option<String> {
     let text = value?.as_str()?;
     let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
     let fits = printable && !text.is_empty();
-    fits.then(|| text.chars().take(NAME_BYTES_MAX).collect())
+    // ASCII alone, so that it can be cut anywhere.
+    fits.then(|| text[..text.len().min(NAME_BYTES_MAX)].to_owned())
 }
