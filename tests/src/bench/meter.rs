@@ -2,14 +2,25 @@
 
 use std::{collections::BTreeMap, fs, io};
 
+/// The name of the thread that writes Cordon's ledger.
+const LEDGER_THREAD: &str = "ledger";
+
 /// CPU nanoseconds of each thread of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Threads(BTreeMap<u32, u64>);
+pub struct Threads(BTreeMap<u32, Thread>);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Thread {
+    cpu_ns: u64,
+    writes_ledger: bool,
+}
 
 /// What a process used between two looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Used {
     pub cpu_ns: u64,
+    /// The part of it that the ledger's thread used.
+    pub ledger_ns: u64,
     /// Threads that ended in between; what they used after the first look is not in `cpu_ns`.
     pub threads_ended: usize,
 }
@@ -41,8 +52,10 @@ impl Threads {
             let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
             // A thread may end between the listing and the look; then it counts as ended.
             let text = fs::read_to_string(entry.path().join("schedstat"));
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let writes_ledger = name.trim_end() == LEDGER_THREAD;
             if let (Some(id), Some(cpu_ns)) = (id, text.ok().as_deref().and_then(cpu_ns)) {
-                threads.insert(id, cpu_ns);
+                threads.insert(id, Thread { cpu_ns, writes_ledger });
             }
         }
         Ok(Self(threads))
@@ -50,9 +63,14 @@ impl Threads {
 
     /// What was used since `before`; threads that came later count from their start.
     pub fn since(&self, before: &Self) -> Used {
-        let used = |(id, now): (&u32, &u64)| now.saturating_sub(*before.0.get(id).unwrap_or(&0));
+        let used = |(id, now): (&u32, &Thread)| {
+            let before = before.0.get(id).map_or(0, |before| before.cpu_ns);
+            (now.writes_ledger, now.cpu_ns.saturating_sub(before))
+        };
+        let ledger = self.0.iter().map(used).filter(|(writes_ledger, _)| *writes_ledger);
         Used {
-            cpu_ns: self.0.iter().map(used).sum(),
+            cpu_ns: self.0.iter().map(used).map(|(_, cpu_ns)| cpu_ns).sum(),
+            ledger_ns: ledger.map(|(_, cpu_ns)| cpu_ns).sum(),
             threads_ended: before.0.keys().filter(|id| !self.0.contains_key(id)).count(),
         }
     }
@@ -110,9 +128,11 @@ mod tests {
 
     #[test]
     fn threads_that_come_and_go_are_told_apart() {
-        let before = Threads(BTreeMap::from([(1, 100), (2, 50)]));
-        let after = Threads(BTreeMap::from([(1, 130), (3, 7)]));
-        assert_eq!(after.since(&before), Used { cpu_ns: 37, threads_ended: 1 });
+        let thread = |cpu_ns, writes_ledger| Thread { cpu_ns, writes_ledger };
+        let before = Threads(BTreeMap::from([(1, thread(100, true)), (2, thread(50, false))]));
+        let after = Threads(BTreeMap::from([(1, thread(130, true)), (3, thread(7, false))]));
+        let used = Used { cpu_ns: 37, ledger_ns: 30, threads_ended: 1 };
+        assert_eq!(after.since(&before), used);
     }
 
     #[test]

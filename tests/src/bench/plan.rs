@@ -9,6 +9,9 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     Nginx,
+    /// Nothing but the organisation's own rules, of which there are none; the ledger's thread is
+    /// not counted.
+    PermitAll,
     /// The decision is remembered; the ledger is there, as always, but in memory.
     Remembered,
     /// No decision is remembered, so that each call is evaluated anew.
@@ -27,6 +30,12 @@ pub struct Calls {
     pub stream: bool,
 }
 
+/// Calls at once, where each is answered at once.
+const CONNECTIONS: usize = 16;
+/// Streams at once. With few of them the client sleeps between two events, and what the machine
+/// needs to wake it counts as the gateway's.
+const STREAMS: usize = 64;
+
 /// Where things of one start lie and listen.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
@@ -37,8 +46,9 @@ pub struct Place<'a> {
 }
 
 /// All of them; nginx first, the others by what is added.
-pub const SUBJECTS: [Subject; 5] = [
+pub const SUBJECTS: [Subject; 6] = [
     Subject::Nginx,
+    Subject::PermitAll,
     Subject::Remembered,
     Subject::NotRemembered,
     Subject::Durable,
@@ -60,6 +70,7 @@ impl Subject {
     pub fn title(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
+            Self::PermitAll => "permit-all, the ledger's thread not counted",
             Self::Remembered => "policy remembered, ledger in memory (/dev/shm)",
             Self::NotRemembered => "policy not remembered, ledger in memory (/dev/shm)",
             Self::Durable => "all on, durable (disk)",
@@ -71,8 +82,13 @@ impl Subject {
     pub fn is_durable(self) -> bool {
         match self {
             Self::Durable | Self::DurableFull => true,
-            Self::Nginx | Self::Remembered | Self::NotRemembered => false,
+            Self::Nginx | Self::PermitAll | Self::Remembered | Self::NotRemembered => false,
         }
+    }
+
+    /// Whether what the ledger's thread uses is part of the number.
+    pub fn counts_the_ledger(self) -> bool {
+        self != Self::PermitAll
     }
 
     /// Whether each call must differ from its neighbours in what policy sees.
@@ -82,26 +98,33 @@ impl Subject {
 
     /// The text of its configuration.
     pub fn configuration(self, place: &Place<'_>) -> String {
-        let (mode, remembered) = match self {
+        let all = r#""org", "gdpr", "us-ear", "itar", "markings""#;
+        let (mode, packs, remembered) = match self {
             Self::Nginx => return nginx(place),
-            Self::Remembered | Self::Durable => ("required", 10_000),
-            Self::NotRemembered => ("required", 1),
-            Self::DurableFull => ("required_full", 10_000),
+            Self::PermitAll => ("required", r#""org""#, 10_000),
+            Self::Remembered | Self::Durable => ("required", all, 10_000),
+            Self::NotRemembered => ("required", all, 1),
+            Self::DurableFull => ("required_full", all, 10_000),
         };
-        cordon(place, mode, remembered)
+        cordon(place, mode, packs, remembered)
     }
 }
 
 // === impl Calls ===
 
 impl Calls {
+    /// How many are under way at once.
+    pub fn at_once(self) -> usize {
+        if self.stream { STREAMS } else { CONNECTIONS }
+    }
+
     /// `1 KB JSON`.
     pub fn title(self) -> String {
         format!("{} KB {}", self.bytes / 1_024, if self.stream { "SSE" } else { "JSON" })
     }
 }
 
-fn cordon(place: &Place<'_>, mode: &str, remembered: usize) -> String {
+fn cordon(place: &Place<'_>, mode: &str, packs: &str, remembered: usize) -> String {
     let Place { listen, admin, upstream, .. } = place;
     format!(
         r#"[listeners]
@@ -114,7 +137,7 @@ headquarters = "DE"
 region = "DE"
 
 [policy]
-packs = ["org", "gdpr", "us-ear", "itar", "markings"]
+packs = [{packs}]
 memo_entries_max = {remembered}
 
 [ledger]
@@ -189,6 +212,7 @@ mod tests {
         let place = Place { folder, listen: address, admin: address, upstream: address };
         let text = |subject: Subject| subject.configuration(&place);
         assert_eq!(text(Subject::Remembered), text(Subject::Durable));
+        assert!(text(Subject::PermitAll).contains("packs = [\"org\"]\n"));
         assert!(text(Subject::NotRemembered).contains("memo_entries_max = 1\n"));
         assert!(text(Subject::DurableFull).contains("mode = \"required_full\""));
         assert!(text(Subject::Nginx).contains("proxy_temp_path folder/proxy;"));

@@ -24,6 +24,8 @@ pub struct Row {
     pub subject: Subject,
     pub calls: Calls,
     pub cpu_us: f64,
+    /// What the ledger's thread used, per call; part of `cpu_us` where the row counts it.
+    pub ledger_us: f64,
     pub completed: u64,
     pub calls_per_s: f64,
     pub p50_us: u64,
@@ -61,11 +63,14 @@ impl Row {
             (seen.used.threads_ended > 0, "threads ended"),
         ];
         let outcome = &seen.outcome;
+        let per_call = |ns: u64| ns as f64 / 1e3 / outcome.completed.max(1) as f64;
+        let left_out = if subject.counts_the_ledger() { 0 } else { seen.used.ledger_ns };
         Self {
             round,
             subject,
             calls,
-            cpu_us: seen.used.cpu_ns as f64 / 1e3 / outcome.completed.max(1) as f64,
+            cpu_us: per_call(seen.used.cpu_ns - left_out),
+            ledger_us: per_call(seen.used.ledger_ns),
             completed: outcome.completed,
             calls_per_s: outcome.completed as f64 / outcome.seconds,
             p50_us: outcome.p50_us.unwrap_or_default(),
@@ -99,8 +104,8 @@ pub fn preamble(machine: &Machine) -> String {
 /// The table of all rows.
 pub fn table(rows: &[Row], rounds: usize) -> String {
     let mut text = String::from(
-        "| calls | gateway | CPU µs per call | × nginx | calls/s | p50 ms | p99 ms | doubtful |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| calls | gateway | CPU µs per call | × nginx | ledger's thread µs | calls/s | p50 ms \
+         | p99 ms | doubtful |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut seen: Vec<(Calls, Subject)> = Vec::new();
     for row in rows {
@@ -138,11 +143,12 @@ fn line(text: &mut String, rows: &[Row], rounds: usize, of: (Calls, Subject)) {
     let all = rows_of(subject).count();
     writeln!(
         text,
-        "| {} | {} | {} | {} | {:.0} | {:.2} | {:.2} | {doubtful} of {all} |",
+        "| {} | {} | {} | {} | {:.1} | {:.0} | {:.2} | {:.2} | {doubtful} of {all} |",
         calls.title(),
         subject.title(),
         spread(cpu, 1),
         spread(times, 2),
+        median(|row| row.ledger_us),
         median(|row| row.calls_per_s),
         median(|row| row.p50_us as f64) / 1e3,
         median(|row| row.p99_us as f64) / 1e3,
@@ -166,7 +172,7 @@ mod tests {
 
     fn seen(cpu_ns: u64, busy: f64, steal: f64) -> Seen {
         let outcome = Outcome { completed: 1_000, seconds: 2.0, ..Outcome::default() };
-        let used = Used { cpu_ns, threads_ended: 0 };
+        let used = Used { cpu_ns, ledger_ns: cpu_ns / 4, threads_ended: 0 };
         let load_core = Share { busy: 0.9, steal: 0.0 };
         Seen { outcome, used, wall_s: 2.0, gateway_core: Share { busy, steal }, load_core }
     }
@@ -176,6 +182,8 @@ mod tests {
         let row = |seen| Row::new(0, Subject::Durable, CALL, &seen);
         let good = row(seen(20_000_000, 0.03, 0.0));
         assert!((good.cpu_us - 20.0).abs() < 1e-9 && good.marks.is_empty(), "{good:?}");
+        let bare = Row::new(0, Subject::PermitAll, CALL, &seen(20_000_000, 0.03, 0.0));
+        assert!((bare.cpu_us - 15.0).abs() < 1e-9 && (bare.ledger_us - 5.0).abs() < 1e-9);
         assert_eq!(row(seen(20_000_000, 0.5, 0.0)).marks, ["others on the core"]);
         assert_eq!(row(seen(20_000_000, 0.0, 0.2)).marks, ["steal"]);
     }
@@ -198,7 +206,7 @@ mod tests {
         assert_eq!(lines.len(), 4);
         assert!(lines[2].starts_with("| 1 KB JSON | nginx | 15.0 (10.0 to 20.0) | 1.00 (1.00 to"));
         assert!(
-            lines[3].contains("| 55.0 (50.0 to 60.0) | 4.00 (3.00 to 5.00) | 500 |"),
+            lines[3].contains("| 55.0 (50.0 to 60.0) | 4.00 (3.00 to 5.00) | 15.0 | 500 |"),
             "{table}"
         );
     }

@@ -100,7 +100,8 @@ impl Running {
         fs::write(&configuration, subject.configuration(&place))?;
         let (command, key) = match subject {
             Subject::Nginx => (nginx(site, &folder, &configuration)?, "none".to_owned()),
-            Subject::Remembered
+            Subject::PermitAll
+            | Subject::Remembered
             | Subject::NotRemembered
             | Subject::Durable
             | Subject::DurableFull => cordon(site, &folder, &configuration)?,
@@ -132,7 +133,8 @@ impl Running {
     fn answers(&self, subject: Subject) -> bool {
         match subject {
             Subject::Nginx => TcpStream::connect(self.address).is_ok(),
-            Subject::Remembered
+            Subject::PermitAll
+            | Subject::Remembered
             | Subject::NotRemembered
             | Subject::Durable
             | Subject::DurableFull => {

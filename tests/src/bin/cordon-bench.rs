@@ -49,9 +49,6 @@ struct Arguments {
     /// Seconds before the first measurement of a start
     #[arg(long, default_value_t = 2.0)]
     warm_up_seconds: f64,
-    /// Calls at once
-    #[arg(long, default_value_t = 16)]
-    connections: usize,
     /// Events of a streamed answer
     #[arg(long, default_value_t = 100)]
     events: usize,
@@ -145,7 +142,8 @@ impl Bench {
     fn subjects(&self) -> Vec<Subject> {
         let there = |subject: &Subject| match subject {
             Subject::Nginx => self.site.nginx.is_some(),
-            Subject::Remembered
+            Subject::PermitAll
+            | Subject::Remembered
             | Subject::NotRemembered
             | Subject::Durable
             | Subject::DurableFull => !self.arguments.nginx_only,
@@ -202,7 +200,7 @@ impl Bench {
         let mut command = pinned(self.arguments.load_core, &self.load);
         command.args(["--address", &running.address.to_string()]);
         command.args(["--bytes", &calls.bytes.to_string()]);
-        command.args(["--connections", &self.arguments.connections.to_string()]);
+        command.args(["--connections", &calls.at_once().to_string()]);
         command.args(["--seconds", &seconds.to_string()]);
         if calls.stream {
             command.args(["--events", &self.arguments.events.to_string()]);
