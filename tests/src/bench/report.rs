@@ -51,6 +51,8 @@ pub struct Seen {
     pub load_core: Share,
 }
 
+// === impl Row ===
+
 impl Row {
     /// One row of what was seen.
     pub fn new(round: usize, subject: Subject, calls: Calls, seen: &Seen) -> Self {
@@ -81,6 +83,12 @@ impl Row {
             load_core_share: seen.load_core.busy,
             marks: doubts.into_iter().filter(|(doubt, _)| *doubt).map(|(_, mark)| mark).collect(),
         }
+    }
+
+    /// How much of the core others took: the less, the better the number.
+    pub fn disturbance(&self) -> f64 {
+        let marks = if self.marks.is_empty() { 0.0 } else { 1.0 };
+        marks + self.others_share + self.steal_share
     }
 }
 
@@ -186,6 +194,8 @@ mod tests {
         assert!((bare.cpu_us - 15.0).abs() < 1e-9 && (bare.ledger_us - 5.0).abs() < 1e-9);
         assert_eq!(row(seen(20_000_000, 0.5, 0.0)).marks, ["others on the core"]);
         assert_eq!(row(seen(20_000_000, 0.0, 0.2)).marks, ["steal"]);
+        let disturbance = |steal| row(seen(20_000_000, 0.0, steal)).disturbance();
+        assert!(disturbance(0.2) > disturbance(0.1) && disturbance(0.1) > disturbance(0.0));
     }
 
     const CALL: Calls = Calls { bytes: 1_024, stream: false };

@@ -46,6 +46,9 @@ struct Arguments {
     /// Seconds of one measurement
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Times that a measurement which others disturbed is made again; the least disturbed counts
+    #[arg(long, default_value_t = 4)]
+    repeats: usize,
     /// Seconds before the first measurement of a start
     #[arg(long, default_value_t = 2.0)]
     warm_up_seconds: f64,
@@ -157,14 +160,34 @@ impl Bench {
             let running = Running::start(subject, &self.site, self.upstream)?;
             self.run_load(&running, subject, CALLS[0], self.arguments.warm_up_seconds)?;
             for calls in CALLS {
-                let seen = self.measure(&running, subject, calls)?;
-                let row = Row::new(round, subject, calls, &seen);
-                writeln!(self.record, "{}", serde_json::to_string(&row)?)?;
+                let row = self.row(round, &running, (subject, calls))?;
                 self.rows.push(row);
             }
             running.stop()?;
         }
         Ok(())
+    }
+
+    /// A measurement that nothing disturbed, or the least disturbed of a few.
+    fn row(
+        &mut self,
+        round: usize,
+        running: &Running,
+        (subject, calls): (Subject, Calls),
+    ) -> Result<Row> {
+        let mut best: Option<Row> = None;
+        for _ in 0..=self.arguments.repeats {
+            let seen = self.measure(running, subject, calls)?;
+            let row = Row::new(round, subject, calls, &seen);
+            writeln!(self.record, "{}", serde_json::to_string(&row)?)?;
+            if best.as_ref().is_none_or(|best| row.disturbance() < best.disturbance()) {
+                best = Some(row);
+            }
+            if best.as_ref().is_some_and(|best| best.marks.is_empty()) {
+                break;
+            }
+        }
+        best.context("there is at least one measurement")
     }
 
     /// Runs one kind of call a little, then for the time of a measurement.
