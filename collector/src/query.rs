@@ -258,7 +258,9 @@ impl Parts {
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_default_features()
             .build();
-        let context = SessionContext::new_with_state(state);
+        let mut context = SessionContext::new_with_state(state);
+        // `->`, `->>` and `json_get_…`: what an event says stands in its `body_json`.
+        datafusion_functions_json::register_all(&mut context).map_err(|error| failed(&error))?;
         for view in &snapshot.tables {
             let table = AuditTable::new(view.clone(), scope.clone());
             context

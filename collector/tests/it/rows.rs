@@ -192,3 +192,25 @@ fn a_durable_event_is_seen_at_once_and_an_own_question_soon_after() {
         collector.stop("test").await.unwrap();
     });
 }
+
+#[test]
+fn what_an_event_says_can_be_asked_with_the_operators_of_postgresql() {
+    run(async {
+        let world = World::new();
+        let body = json!({"outcome": "ok", "http_status": 200, "pii_types": ["email", "iban"]});
+        world.append(Kind::Outcome, Some("acme"), Some(Uuid::now_v7()), &body);
+        let collector = world.collector().await;
+        for (expression, expected) in [
+            ("body_json->'body'->>'outcome'", json!("ok")),
+            ("(body_json->'body'->>'http_status')::bigint + 1", json!(201)),
+            ("body_json->'body'->'pii_types'->>1", json!("iban")),
+            ("json_get_int(body_json, 'body', 'http_status')", json!(200)),
+            ("body_json->'body'->>'absent'", Value::Null),
+            ("(body_json->'body'->>'outcome') IN ('ok')", json!(true)),
+        ] {
+            let sql = format!("SELECT {expression} AS said FROM events WHERE kind = 'outcome'");
+            assert_eq!(value(&collector, &sql).await, expected, "{expression}");
+        }
+        collector.stop("test").await.unwrap();
+    });
+}
