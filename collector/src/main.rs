@@ -18,6 +18,9 @@ use tracing_subscriber::EnvFilter;
 
 use commands::{Done, run, sql, verify};
 
+/// What is logged where nobody asks for anything else. Delta warns at every start that it keeps no
+/// smallest and largest hash, which nobody looks for.
+const LOG: &str = "warn,deltalake_core::writer::stats=error,cordon_collector=info";
 /// DataFusion plans by recursion: debug builds need far more than the usual 2 MiB.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -87,8 +90,7 @@ fn main() -> ExitCode {
     // Nothing that is written here is for others to read.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("CORDON_LOG")
-        .unwrap_or_else(|_unset| EnvFilter::new("warn,cordon_collector=info"));
+    let filter = EnvFilter::try_from_env("CORDON_LOG").unwrap_or_else(|_unset| EnvFilter::new(LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -3,7 +3,7 @@
 //! Steps: sockets (so that a busy port is told before anything is written), parts, collector,
 //! listeners, ready; at the end the calls, the collector, the ledger.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -78,7 +78,10 @@ fn log() {
         .with_target("hyper", LevelFilter::INFO)
         .with_target("rustls", LevelFilter::INFO)
         .with_target("sqlx", LevelFilter::WARN);
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     let lines = lines.with_filter(quiet.and(asked));
     // A second call, as in tests, keeps the first one's settings.
     drop(tracing_subscriber::registry().with(lines).try_init());
