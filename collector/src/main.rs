@@ -12,15 +12,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use cordon_collector::config::{DataFolder, VERSION};
 use cordon_collector::query::Format;
+use cordon_collector::table::QUIET;
 use cordon_collector::verify::Report;
 use rustix::fs::Mode;
 use tracing_subscriber::EnvFilter;
 
 use commands::{Done, run, sql, verify};
 
-/// What is logged where nobody asks for anything else. Delta warns at every start that it keeps no
-/// smallest and largest hash, which nobody looks for.
-const LOG: &str = "warn,deltalake_core::writer::stats=error,cordon_collector=info";
+/// What is logged where nobody asks for anything else.
+const LOG: &str = "warn,cordon_collector=info";
 /// DataFusion plans by recursion: debug builds need far more than the usual 2 MiB.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -90,7 +90,8 @@ fn main() -> ExitCode {
     // Nothing that is written here is for others to read.
     rustix::process::umask(Mode::from_raw_mode(0o077));
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("CORDON_LOG").unwrap_or_else(|_unset| EnvFilter::new(LOG));
+    let filter = EnvFilter::try_from_env("CORDON_LOG")
+        .unwrap_or_else(|_unset| EnvFilter::new(format!("{LOG},{QUIET}")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

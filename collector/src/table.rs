@@ -25,6 +25,10 @@ use crate::schema::Table;
 pub(crate) use commit::rows_beyond;
 pub use commit::{NoWatch, Step, Watch};
 
+/// What is left out of the log where nobody asks for anything else: Delta warns at every start that
+/// it keeps no smallest and largest hash, which nobody looks for.
+pub const QUIET: &str = "deltalake_core::writer::stats=error";
+
 /// How far a stream has come: its last event and the chain's hash with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {

@@ -46,6 +46,9 @@ pub struct Folder {
     pub stream: Uuid,
     /// `None` where the file that says so is lost.
     pub writer: Option<Writer>,
+    /// Whether it held a segment before anything else of it was looked at. A stream's other files
+    /// are made before its first segment, so then, and only then, one that is not there is lost.
+    pub begun: bool,
     pub path: PathBuf,
 }
 
@@ -173,12 +176,13 @@ pub fn streams(storage: &dyn Storage, ledger: &Path) -> io::Result<Vec<Folder>> 
     for name in storage.list(ledger)? {
         let Ok(stream) = Uuid::try_parse(&name) else { continue };
         let path = ledger.join(&name);
+        let begun = !list(storage, &path)?.is_empty();
         let writer = match disk::read_all(storage, &path.join(WRITER_NAME), WRITER_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             result => Writer::from_name(String::from_utf8_lossy(&result?).trim_end()),
         };
-        if writer.is_some() || !list(storage, &path)?.is_empty() {
-            folders.push(Folder { stream, writer, path });
+        if writer.is_some() || begun {
+            folders.push(Folder { stream, writer, begun, path });
         }
     }
     Ok(folders)

@@ -133,7 +133,7 @@ pub fn verify(
     let folders = segment::streams(storage, ledger).map_err(|source| error(ledger, source))?;
     let keys = PublicKeys::load(storage, heads);
     for folder in &folders {
-        let heads = Heads::open(storage, heads, folder.stream, &keys, &mut report);
+        let heads = Heads::open(storage, heads, folder, &keys, &mut report);
         let mut walk = Walk::new(storage, folder, heads, &mut report, &mut *each);
         walk.stream().map_err(|source| error(&folder.path, source))?;
     }

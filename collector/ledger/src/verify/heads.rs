@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     disk::Storage,
     head::{Head, HeadError, HeadReader, PublicKeys},
-    segment::Cursor,
+    segment::{Cursor, Folder},
     verify::{Fault, FaultKind, Report},
 };
 
@@ -34,10 +34,11 @@ impl Heads {
     pub(super) fn open(
         storage: &dyn Storage,
         heads: &Path,
-        stream: Uuid,
+        folder: &Folder,
         keys: &Result<PublicKeys, HeadError>,
         report: &mut Report,
     ) -> Self {
+        let stream = folder.stream;
         let mut this = Self {
             stream,
             reader: None,
@@ -53,6 +54,8 @@ impl Heads {
         }
         match HeadReader::open(storage, heads, stream) {
             Ok(reader) => this.reader = Some(reader),
+            // A stream that is just being made has no heads yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.begun => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 this.fault(None, "the file of signed heads is gone".to_owned());
             }

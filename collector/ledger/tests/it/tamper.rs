@@ -352,6 +352,19 @@ fn a_lost_segment_is_named() {
 }
 
 #[test]
+fn a_stream_in_the_making_lacks_nothing() {
+    let disk = SimulatedDisk::new();
+    let (ledger, _) = open(&disk);
+    record(&ledger, change(0));
+    ledger.shutdown().unwrap();
+    let young = Path::new("/data/ledger").join(Uuid::from_u128(7).to_string());
+    disk.create_dir(&young).unwrap();
+    assert_eq!(faults(&disk), [""; 0]);
+    disk.put(&young.join("writer"), b"collector\n");
+    assert_eq!(faults(&disk), [""; 0]);
+}
+
+#[test]
 fn events_behind_the_last_head_are_counted() {
     let disk = SimulatedDisk::new();
     let (ledger, _) = open(&disk);
