@@ -6,6 +6,7 @@
 //! without its last blank line still gives its last event.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memchr2;
 
 /// A byte-order mark, allowed at the very start of a stream.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -108,8 +109,7 @@ impl Reader {
             self.after_cr = false;
         }
         let rest = &self.buffer[self.searched..];
-        let found = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-        match found {
+        match memchr2(b'\n', b'\r', rest) {
             Some(offset) => Some(self.searched + offset),
             None => {
                 self.searched = self.buffer.len();
