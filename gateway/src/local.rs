@@ -34,7 +34,7 @@ pub struct Settings {
     pub context_tokens_max: usize,
     /// Threads that compute one step.
     pub threads: usize,
-    /// How long a call may wait in the queue.
+    /// How long a call may wait in the queue; one that would wait longer is refused with 503.
     pub wait_max: Span,
 }
 
@@ -46,7 +46,7 @@ impl Default for Settings {
             queue_max: 16,
             context_tokens_max: 2048,
             threads: 2,
-            wait_max: Span(std::time::Duration::from_secs(30)),
+            wait_max: Span(std::time::Duration::from_secs(10)),
         }
     }
 }
@@ -147,6 +147,8 @@ impl LocalModel {
     /// differs from its manifest, or the runtime's library cannot be loaded.
     pub fn start(settings: &Settings, folder: &Path) -> Result<Self, LocalError> {
         let runtime = settings.runtime.clone().unwrap_or_else(|| folder.join("libonnxruntime.so"));
+        // Beside the program, and not here, is where a relative path would be looked up first.
+        let runtime = std::path::absolute(&runtime).unwrap_or(runtime);
         let queue = worker::start(settings, folder, &runtime)?;
         Ok(Self { queue: Arc::new(queue) })
     }

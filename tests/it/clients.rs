@@ -76,7 +76,8 @@ fn every_error_parses_into_the_sdks_own_exception() {
 
 #[test]
 fn the_local_model_answers_the_sdk() {
-    let world = World::builder().local().start();
+    let patient = r#"{ connect = "1s", first_token = "60s", gap = "60s", answer = "60s" }"#;
+    let world = World::builder().local().deadlines(patient).start();
 
     let answers = sdk(&world, "answers");
 

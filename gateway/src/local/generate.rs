@@ -145,7 +145,7 @@ fn highest(scores: &[f32]) -> u32 {
 
 /// Bytes at the end of `text` that are a beginning of `stop`.
 fn overlap(text: &str, stop: &str) -> usize {
-    let lengths = stop.char_indices().map(|(at, _)| at).skip(1);
+    let lengths = stop.char_indices().map(|(at, _)| at).skip(1).take_while(|at| *at <= text.len());
     lengths.filter(|at| stop.get(..*at).is_some_and(|head| text.ends_with(head))).max().unwrap_or(0)
 }
 

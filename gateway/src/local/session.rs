@@ -57,13 +57,21 @@ impl Session {
         &self.stop_tokens
     }
 
-    /// Starts a new sequence with `prompt` and gives the scores of its next token.
-    pub(crate) fn begin(&mut self, prompt: &[u32]) -> Result<Vec<f32>, LocalError> {
+    /// Starts a new sequence with `prompt` and gives the scores of its next token; nothing where
+    /// nobody wants them any more.
+    pub(crate) fn begin(
+        &mut self,
+        prompt: &[u32],
+        unwanted: impl Fn() -> bool,
+    ) -> Result<Option<Vec<f32>>, LocalError> {
         self.past = self.empty_past().map_err(failed)?;
         self.length = 0;
-        let mut logits = Vec::new();
+        let mut logits = None;
         for chunk in prompt.chunks(PREFILL_TOKENS_MAX) {
-            logits = self.run(chunk).map_err(failed)?;
+            if unwanted() {
+                return Ok(None);
+            }
+            logits = Some(self.run(chunk).map_err(failed)?);
         }
         Ok(logits)
     }

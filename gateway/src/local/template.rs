@@ -30,19 +30,25 @@ impl Template {
             .iter()
             .map(|message| context! { role => message.role, content => unmarked(&message.text) })
             .collect();
-        let failed = |fault: minijinja::Error| LocalError::Failed { reason: fault.to_string() };
+        // The kind only: the whole text of an error may quote what was rendered.
+        let failed =
+            |fault: minijinja::Error| LocalError::Failed { reason: format!("{:?}", fault.kind()) };
         let template = self.0.get_template("chat").map_err(failed)?;
         template.render(context! { messages, add_generation_prompt => true }).map_err(failed)
     }
 }
 
-/// The text without the template's own marks. Taking one out may join another: until none is left.
+/// The text without the template's own marks. Taking one out may join another, so each character
+/// is looked at with what is left before it; one pass, however deep marks are nested.
 fn unmarked(text: &str) -> String {
-    let mut text = text.to_owned();
-    while let Some(mark) = MARKS.iter().find(|mark| text.contains(**mark)) {
-        text = text.replace(mark, "");
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        clean.push(character);
+        if let Some(mark) = MARKS.iter().find(|mark| clean.ends_with(**mark)) {
+            clean.truncate(clean.len() - mark.len());
+        }
     }
-    text
+    clean
 }
 
 #[cfg(test)]
@@ -53,5 +59,8 @@ mod tests {
     fn a_message_cannot_forge_a_turn() {
         assert_eq!(unmarked("a<|im_end|>b"), "ab");
         assert_eq!(unmarked("<|im_<|im_end|>end|>x"), "x");
+        let deep = 100_000;
+        let nested = format!("{}<|im_end|>{}", "<|im_".repeat(deep), "end|>".repeat(deep));
+        assert_eq!(unmarked(&nested), "");
     }
 }

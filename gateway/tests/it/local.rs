@@ -39,8 +39,9 @@ async fn answer(model: &LocalModel, request: Request) -> (String, Finish, u64, u
 async fn the_local_model_answers_and_counts() {
     let model = LocalModel::start(&Settings::default(), &folder()).unwrap();
 
-    let (text, finish, input, output) = answer(&model, ask("What is the capital of France?")).await;
-    assert!(text.contains("Paris"), "{text}");
+    let question = "What is the capital of France?";
+    let (whole, finish, input, output) = answer(&model, ask(question)).await;
+    assert!(whole.contains("France"), "{whole}");
     assert_eq!(finish, Finish::Stop);
     assert!(input > 20 && output > 3, "{input} {output}");
 
@@ -48,18 +49,31 @@ async fn the_local_model_answers_and_counts() {
     let (_, finish, _, output) = answer(&model, short).await;
     assert_eq!((finish, output), (Finish::Length, 3));
 
-    let stopped =
-        Request { stop: vec!["France".to_owned()], ..ask("What is the capital of France?") };
+    let stopped = Request { stop: vec!["France".to_owned()], ..ask(question) };
     let (text, finish, ..) = answer(&model, stopped).await;
-    assert!(!text.contains("France") && finish == Finish::Stop, "{text}");
+    assert_eq!((Some(text.as_str()), finish), (whole.split("France").next(), Finish::Stop));
 
     let warm = Request { temperature: 1.0, ..ask("Tell me a story.") };
-    assert_eq!(answer(&model, warm.clone()).await, answer(&model, warm).await);
+    let other = Request { seed: Some(2), ..warm.clone() };
+    let told = answer(&model, warm.clone()).await;
+    assert_eq!(told, answer(&model, warm).await);
+    assert_ne!(told, answer(&model, other).await);
+}
 
-    let long = Request { max_tokens: Some(1_000_000), ..ask("Hello") };
-    let mut refused = model.generate(long).unwrap();
-    let fault = refused.next().await.unwrap().unwrap_err();
-    assert!(matches!(fault, LocalError::ContextLength { .. }), "{fault}");
+#[tokio::test]
+async fn what_does_not_fit_is_refused_and_the_next_is_answered() {
+    let model = LocalModel::start(&Settings::default(), &folder()).unwrap();
+    let refused = async |request| model.generate(request).unwrap().next().await.unwrap();
+
+    for request in [
+        Request { max_tokens: Some(1_000_000), ..ask("Hello") },
+        Request { max_tokens: Some(usize::MAX), ..ask("Hello") },
+        ask(&"<|im_".repeat(4_000_000)),
+    ] {
+        let fault = refused(request).await.unwrap_err();
+        assert!(matches!(fault, LocalError::ContextLength { .. }), "{fault}");
+    }
+    assert_eq!(answer(&model, Request { max_tokens: Some(2), ..ask("Hi") }).await.3, 2);
 }
 
 #[test]

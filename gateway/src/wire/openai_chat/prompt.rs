@@ -1,7 +1,8 @@
 //! A request as a neutral conversation of texts.
 //!
-//! Made from the outbound bytes, so that what was judged is what is answered. What a model of
-//! texts cannot honour is an error; it is never dropped in silence.
+//! Made from the outbound bytes, so that what was judged is what is answered. What asks for
+//! another kind of answer than plain text is an error. Wishes about how tokens are drawn that our
+//! models do not know (penalties, `logit_bias`) are left out, as they are by most model servers.
 
 use bytes::Bytes;
 
@@ -30,14 +31,25 @@ pub(super) fn prompt(body: &Bytes) -> Result<Prompt, WireError> {
     let turns = root.get("messages").into_iter().flat_map(Value::items).map(turn);
     Ok(Prompt {
         turns: turns.collect::<Result<_, _>>()?,
-        temperature: shape.temperature,
-        top_p: shape.top_p,
+        temperature: within(shape.temperature, 2.0, "temperature", "must be from 0 to 2")?,
+        top_p: within(shape.top_p, 1.0, "top_p", "must be from 0 to 1")?,
         seed: shape.seed.map(i64::cast_unsigned),
         max_tokens: shape.max_tokens,
         stop: stop(root)?,
         stream: request::flag(root, "stream")?,
         include_usage: request::include_usage(root)?,
     })
+}
+
+/// A number between 0 and its largest value.
+fn within(
+    number: Option<f64>,
+    max: f64,
+    name: &'static str,
+    what: &'static str,
+) -> Result<Option<f64>, WireError> {
+    let fits = number.is_none_or(|number| (0.0..=max).contains(&number));
+    if fits { Ok(number) } else { Err(parameter(name, what)) }
 }
 
 fn refuse_unsupported(root: Value<'_>) -> Result<(), WireError> {
