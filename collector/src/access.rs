@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::config::{DataFolder, Limits, VERSION};
-use crate::query::Scope;
+use crate::query::{Question, Scope};
 
 /// Statements are few: a small segment spares disk.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -32,12 +32,8 @@ pub struct AccessLog {
 /// One statement and what became of it.
 #[derive(Debug)]
 pub struct Access<'a> {
-    /// Who asked.
-    pub who: &'a str,
-    /// Whose rows they could see.
-    pub scope: &'a Scope,
-    /// The statement.
-    pub statement: &'a str,
+    /// What was asked, and by whom.
+    pub question: &'a Question,
     /// Rows of the answer.
     pub rows: usize,
     /// How long it took.
@@ -91,14 +87,14 @@ impl AccessLog {
     /// # Errors
     /// It is not durable: there must be no answer.
     pub async fn record(&self, access: &Access<'_>) -> Result<(), AccessError> {
-        let (tenant, scope) = match access.scope {
+        let (tenant, scope) = match &access.question.scope {
             Scope::All => (None, "all"),
             Scope::Tenant(tenant) => (Some(Arc::from(tenant.as_str())), "tenant"),
         };
         let body = json!({
-            "who": access.who,
+            "who": access.question.who,
             "scope": scope,
-            "statement_sha256": hex::encode(Sha256::digest(access.statement.as_bytes())),
+            "statement_sha256": hex::encode(Sha256::digest(access.question.sql.as_bytes())),
             "rows": access.rows,
             "duration_us": u64::try_from(access.duration.as_micros()).unwrap_or(u64::MAX),
             "outcome": access.outcome,

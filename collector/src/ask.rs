@@ -14,9 +14,9 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::serve::short_path;
+use crate::serve::{encoded, short_path};
 
-/// An answer is at most this long: its rows have a limit of their own.
+/// An answer is at most this long: the collector's own limit is smaller.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How long an answer may take; the collector's own deadlines are shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(150);
@@ -90,9 +90,9 @@ impl Ask<'_> {
             .uri(self.path)
             .header(HOST, "collector")
             .header(CONTENT_TYPE, "application/json")
-            .header("x-cordon-caller", self.who);
+            .header("x-cordon-caller", encoded(self.who));
         if let Some(tenant) = self.tenant {
-            request = request.header("x-cordon-tenant", tenant.as_bytes());
+            request = request.header("x-cordon-tenant", encoded(tenant));
         }
         let request = request.body(Full::new(Bytes::from(body)));
         request.map_err(|error| AskError::Broken(error.to_string()))

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::timeout;
+use tracing::error;
 
 use crate::access::{Access, AccessError, AccessLog};
 use crate::collector::committer::Committer;
 use crate::collector::reading::ReaderThread;
 use crate::config::{DataFolder, Limits, VERSION};
 use crate::follow::{Reader, Seen};
-use crate::query::{Answer, Engine, QueryError, Scope};
+use crate::query::{Answer, Engine, QueryError, Question};
 use crate::schema::Table;
 use crate::state::{Reach, State};
 use crate::table::{Marks, Store, TableError, Watch};
@@ -28,6 +29,8 @@ pub use opening::Opened;
 
 /// How long a statement waits for the reader to look; a reader that takes longer is catching up.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether a part is broken.
+const LOOK_FOR_BROKEN_EVERY: Duration = Duration::from_secs(1);
 /// How long a commit of everything may take.
 const COMMIT_WITHIN: Duration = Duration::from_secs(120);
 
@@ -75,6 +78,9 @@ pub enum CollectorError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A part broke off.
+    #[error("the collector's own stream broke off: {0}")]
+    Broken(String),
     /// A commit did not land.
     #[error("the commit did not land: {0}")]
     Commit(String),
@@ -85,7 +91,7 @@ pub enum CollectorError {
 
 /// Why a statement has no answer.
 #[derive(Debug, Error)]
-pub enum AskError {
+pub enum SqlError {
     /// The statement, or what it asks.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -112,7 +118,7 @@ impl Collector {
         let (state, seen) = first_state(stores.each_ref().map(Some)).await?;
         let state = Arc::new(state);
         let engine = Engine::new(limits.clone())?;
-        let reader = Reader::new(folder.ledger(), limits.clone(), &state, seen);
+        let reader = Reader::new(folder.ledger(), limits.clone(), seen);
         let reader = ReaderThread::start(reader, Arc::clone(&state), limits.poll_every)?;
         let committer = Committer::start(stores, lock, Arc::clone(&state), limits);
         Ok(Self { state, engine, access, reader, committer, rebuilt })
@@ -122,16 +128,52 @@ impl Collector {
     ///
     /// # Errors
     /// There is no answer, or it could not be written down: then nobody gets to see it.
-    pub async fn sql(&self, who: &str, scope: &Scope, sql: &str) -> Result<Answer, AskError> {
+    pub async fn sql(&self, question: &Question) -> Result<Answer, SqlError> {
+        self.sql_unless(question, std::future::pending()).await
+    }
+
+    /// The same, but the statement ends when whoever asked has `left`: that is written down too.
+    ///
+    /// # Errors
+    /// There is no answer, or it could not be written down: then nobody gets to see it.
+    pub async fn sql_unless(
+        &self,
+        question: &Question,
+        left: impl Future<Output = ()>,
+    ) -> Result<Answer, SqlError> {
         let began = Instant::now();
-        // INVARIANT: an answer holds all that was durable when the statement came.
-        let answer = match timeout(LOOK_WITHIN, self.reader.look()).await {
-            Ok(true) => self.engine.answer(self.state.snapshot(), scope, sql).await,
-            Ok(false) | Err(_) => Err(QueryError::Behind),
+        let answer = tokio::select! {
+            answer = self.answer(question) => answer,
+            () = left => Err(QueryError::Left),
         };
-        let asked = Asked { who, scope, sql, began };
-        asked.write_down(&self.access, &answer).await?;
+        write_down(&self.access, (question, began), &answer).await?;
         Ok(answer?)
+    }
+
+    /// INVARIANT: an answer holds all that was durable when the statement came.
+    async fn answer(&self, question: &Question) -> Result<Answer, QueryError> {
+        match timeout(LOOK_WITHIN, self.reader.look()).await {
+            Ok(true) => self.engine.answer(self.state.snapshot(), question).await,
+            Ok(false) | Err(_) => Err(QueryError::Behind),
+        }
+    }
+
+    /// Returns when a part has ended, which only a fault in it can do, or a statement cannot be
+    /// ended: nothing but a new start helps then.
+    pub async fn broken(&self) {
+        let what = loop {
+            tokio::time::sleep(LOOK_FOR_BROKEN_EVERY).await;
+            if self.reader.has_ended() {
+                break "the ledger is not read any more";
+            }
+            if self.committer.has_ended() {
+                break "nothing is committed any more";
+            }
+            if self.engine.is_stuck() {
+                break "a statement does not end";
+            }
+        };
+        error!("{what}: the collector ends, and its next start catches up");
     }
 
     /// Commits all that is durable now to the tables.
@@ -161,11 +203,17 @@ impl Collector {
             Reach::Refused(why) => Some(why.clone()),
             Reach::Starting | Reach::Full | Reach::Behind => None,
         };
+        // Behind a ledger that is refused nobody knows how far the tables lag; the gateway takes a
+        // collector that cannot say it for one that is down.
+        let lag_seconds = match refused {
+            Some(_) => None,
+            None => Some(waiting.since.map_or(0.0, |since| since.elapsed().as_secs_f64())),
+        };
         json!({
             "version": VERSION,
             "reach": reach_name(&snapshot.reach),
             "refused": refused,
-            "lag_seconds": waiting.since.map_or(0.0, |since| since.elapsed().as_secs_f64()),
+            "lag_seconds": lag_seconds,
             "waiting_rows": waiting.rows,
             "waiting_bytes": waiting.bytes,
             "read": marks(&self.state.read()),
@@ -181,13 +229,15 @@ impl Collector {
     /// Something durable is not in the tables; a next start catches up.
     pub async fn stop(self, reason: &str) -> Result<(), CollectorError> {
         let Self { state, access, reader, committer, .. } = self;
-        let closed = access.close(reason);
+        let reason = reason.to_owned();
+        let closed = tokio::task::spawn_blocking(move || access.close(&reason)).await;
         let drained = drain(&state, &reader, || committer.finish());
         let drained = timeout(COMMIT_WITHIN, drained).await;
         let drained = drained.unwrap_or_else(|_late| Err(too_late()));
         reader.stop();
         committer.stop().await;
         drained?;
+        let closed = closed.map_err(|broken| CollectorError::Broken(broken.to_string()))?;
         Ok(closed?)
     }
 }
@@ -237,7 +287,7 @@ impl Onlooker {
             }
         }
         let (state, seen) = first_state(stores.each_ref().map(Option::as_ref)).await?;
-        let mut reader = Reader::new(folder.ledger(), limits.clone(), &state, seen);
+        let mut reader = Reader::new(folder.ledger(), limits.clone(), seen);
         reader.look(&state);
         Ok((Self { state, engine: Engine::new(limits)? }, notes))
     }
@@ -248,48 +298,32 @@ impl Onlooker {
     /// There is no answer, or it could not be written down.
     pub async fn sql(
         &self,
-        (who, log): (&str, Option<&AccessLog>),
-        scope: &Scope,
-        sql: &str,
-    ) -> Result<Answer, AskError> {
+        question: &Question,
+        log: Option<&AccessLog>,
+    ) -> Result<Answer, SqlError> {
         let began = Instant::now();
-        let snapshot = self.state.snapshot();
-        let answer = self.engine.answer(snapshot, scope, sql).await;
+        let answer = self.engine.answer(self.state.snapshot(), question).await;
+        let answer = answer.map_err(|error| match error {
+            QueryError::Behind => QueryError::BehindAlone,
+            error => error,
+        });
         if let Some(log) = log {
-            Asked { who, scope, sql, began }.write_down(log, &answer).await?;
+            write_down(log, (question, began), &answer).await?;
         }
         Ok(answer?)
     }
 }
 
-/// A statement that has been asked.
-struct Asked<'a> {
-    who: &'a str,
-    scope: &'a Scope,
-    sql: &'a str,
-    began: Instant,
-}
-
-impl Asked<'_> {
-    async fn write_down(
-        &self,
-        log: &AccessLog,
-        answer: &Result<Answer, QueryError>,
-    ) -> Result<(), AccessError> {
-        let (rows, outcome) = match answer {
-            Ok(answer) => (answer.rows, "ok"),
-            Err(error) => (0, error.code()),
-        };
-        let access = Access {
-            who: self.who,
-            scope: self.scope,
-            statement: self.sql,
-            rows,
-            duration: self.began.elapsed(),
-            outcome,
-        };
-        log.record(&access).await
-    }
+async fn write_down(
+    log: &AccessLog,
+    (question, began): (&Question, Instant),
+    answer: &Result<Answer, QueryError>,
+) -> Result<(), AccessError> {
+    let (rows, outcome) = match answer {
+        Ok(answer) => (answer.rows, "ok"),
+        Err(error) => (0, error.code()),
+    };
+    log.record(&Access { question, rows, duration: began.elapsed(), outcome }).await
 }
 
 /// Takes the collector's stream; a program that has it for one statement lets it go in a moment.

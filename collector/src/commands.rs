@@ -1,28 +1,37 @@
 //! What each command does, and what it leaves to say.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cordon_collector::access::{AccessError, AccessLog};
 use cordon_collector::ask::{Ask, AskError, Told};
-use cordon_collector::collector::{self, Collector, Onlooker};
+use cordon_collector::collector::{Collector, Onlooker, SqlError};
 use cordon_collector::config::{DataFolder, Limits};
-use cordon_collector::query::{Format, QueryError, Scope};
+use cordon_collector::query::{Format, Question, Scope};
 use cordon_collector::serve::{Socket, serve};
 use cordon_collector::table::NoWatch;
 use cordon_collector::verify::{Report, prove};
+use cordon_ledger::disk::RealDisk;
 use cordon_ledger::recover::OpenError;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// How long a collector may take from taking its stream to answering.
 const STARTING_MAX: Duration = Duration::from_secs(30);
 /// How long to wait before asking it again.
 const STARTING_PAUSE: Duration = Duration::from_millis(100);
+
+/// Memory of the whole process: what a statement builds besides its counted memory, such as long
+/// texts, ends here. Nothing is lost by ending: the next start catches up.
+const MEMORY_KILOBYTES_MAX: u64 = 3 << 20;
+/// How often it is looked how much there is.
+const MEMORY_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How the process ends then.
+const EXIT_MEMORY: i32 = 70;
 
 /// How a command ended.
 #[derive(Debug, Default)]
@@ -35,13 +44,18 @@ pub(crate) struct Done {
     pub(crate) notes: Vec<String>,
 }
 
-/// What `sql` was asked.
+/// Why a question is not recorded.
 #[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) statement: String,
-    pub(crate) format: Format,
-    pub(crate) tenant: Option<String>,
+enum NoLog {
+    /// The folder takes nothing from us.
+    Unwritable(io::Error),
+    /// The folder is a copy of another.
+    Copy,
+    /// The stream does not open: there must be no answer.
+    Broken(AccessError),
 }
+
+const NOT_RECORDED: &str = "this question is not recorded";
 
 // === impl Done ===
 
@@ -58,8 +72,7 @@ impl Done {
 /// Follows and serves until standard input closes or a signal comes.
 pub(crate) async fn run(folder: &DataFolder) -> Done {
     let limits = Limits::default();
-    // The proxy beside us goes first.
-    let _niceness = rustix::process::nice(10);
+    give_way_to_the_proxy();
     let (stop, stopped) = watch::channel(false);
     watch_input(stop.clone());
     let started = Collector::start(folder, limits.clone(), Arc::new(NoWatch)).await;
@@ -74,9 +87,15 @@ pub(crate) async fn run(folder: &DataFolder) -> Done {
     info!("answering on {}", folder.socket().display());
     let serving = serve(socket, Arc::clone(&collector), limits, stopped);
     let mut serving = std::pin::pin!(serving);
+    let ended = async {
+        tokio::select! {
+            () = signalled() => {}
+            () = collector.broken() => {}
+        }
+    };
     tokio::select! {
         () = &mut serving => {}
-        () = signalled() => {
+        () = ended => {
             stop.send_replace(true);
             serving.await;
         }
@@ -88,6 +107,32 @@ pub(crate) async fn run(folder: &DataFolder) -> Done {
         Ok(()) => Done::default(),
         Err(error) => Done::no(error.to_string()),
     }
+}
+
+/// The proxy beside us goes first: it gets the processor before us, and where the machine's memory
+/// runs out, it is not the one that is killed.
+fn give_way_to_the_proxy() {
+    let _niceness = rustix::process::nice(10);
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
+        warn!("this process cannot offer itself where memory runs out: {error}");
+    }
+    let watching = std::thread::Builder::new().name("memory".to_owned()).spawn(|| {
+        while held_kilobytes().is_none_or(|held| held <= MEMORY_KILOBYTES_MAX) {
+            std::thread::sleep(MEMORY_LOOK_EVERY);
+        }
+        error!("a statement takes too much memory: the collector ends; its next start catches up");
+        std::process::exit(EXIT_MEMORY);
+    });
+    if let Err(error) = watching {
+        warn!("memory is not watched: {error}");
+    }
+}
+
+/// The memory that this process holds, where the system says it.
+fn held_kilobytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let held = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    held.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// Where standard input is a pipe, its end is the end: whoever started us has gone.
@@ -135,9 +180,12 @@ pub(crate) async fn sql(folder: &DataFolder, question: &Question) -> Done {
     };
     let ask = Ask {
         path: "/v1/audit/sql",
-        body: Some(json!({"sql": question.statement, "format": format})),
-        tenant: question.tenant.as_deref(),
-        who: &owner(),
+        body: Some(json!({"sql": question.sql, "format": format})),
+        tenant: match &question.scope {
+            Scope::All => None,
+            Scope::Tenant(tenant) => Some(tenant),
+        },
+        who: &question.who,
     };
     let deadline = Instant::now() + STARTING_MAX;
     loop {
@@ -163,7 +211,11 @@ fn told_to_done(told: Told) -> Done {
     let error = serde_json::from_str::<Value>(&told.body).unwrap_or_default();
     let field = |name: &str| error.pointer(&format!("/error/{name}")).and_then(Value::as_str);
     let (code, message) = (field("code").unwrap_or("NO_ANSWER"), field("message"));
-    let note = message.unwrap_or("the collector gave no reason").to_owned();
+    refused(code, message.unwrap_or("the collector gave no reason").to_owned())
+}
+
+/// A statement that has no answer: the word first, so that scripts can tell.
+fn refused(code: &str, note: String) -> Done {
     let note = if note.contains(code) { note } else { format!("{code}: {note}") };
     if is_wrong_usage(code) { Done::wrong(note) } else { Done::no(note) }
 }
@@ -176,18 +228,19 @@ fn is_wrong_usage(code: &str) -> bool {
 async fn sql_alone(
     folder: &DataFolder,
     question: &Question,
-    log: Result<AccessLog, AccessError>,
+    log: Result<AccessLog, NoLog>,
 ) -> Done {
-    let log = match log {
-        Ok(log) => Ok(Some(log)),
-        Err(error) if not_ours_to_write(&error) => Err(format!(
-            "this folder cannot be written to: this question is not recorded ({error})"
-        )),
-        Err(error) => return Done::no(error.to_string()),
-    };
     let (log, mut notes) = match log {
-        Ok(log) => (log, Vec::new()),
-        Err(note) => (None, vec![note]),
+        Ok(log) => (Some(log), Vec::new()),
+        Err(NoLog::Unwritable(why)) => {
+            let note = format!("this folder cannot be written to: {NOT_RECORDED} ({why})");
+            (None, vec![note])
+        }
+        Err(NoLog::Copy) => {
+            let note = format!("this folder is a copy, without `signing.key`: {NOT_RECORDED}");
+            (None, vec![note])
+        }
+        Err(NoLog::Broken(error)) => return Done::no(error.to_string()),
     };
     let mut done = match answer_alone(folder, question, log.as_ref()).await {
         Ok((output, more)) => {
@@ -211,43 +264,47 @@ async fn answer_alone(
     let no = |error: &dyn std::fmt::Display| Done::no(error.to_string());
     let (onlooker, notes) =
         Onlooker::look(folder, Limits::default()).await.map_err(|error| no(&error))?;
-    let scope = question.tenant.clone().map_or(Scope::All, Scope::Tenant);
-    let answer = onlooker.sql((&owner(), log), &scope, &question.statement).await;
+    let answer = onlooker.sql(question, log).await;
     let answer = answer.map_err(|error| match &error {
-        collector::AskError::Query(query) if is_wrong_usage(query.code()) => {
-            Done::wrong(format!("{}: {error}", query.code()))
-        }
-        collector::AskError::Query(query @ QueryError::Behind) => no(&query),
-        collector::AskError::Query(query) => Done::no(format!("{}: {error}", query.code())),
-        collector::AskError::Access(_) => no(&error),
+        SqlError::Query(query) => refused(query.code(), error.to_string()),
+        SqlError::Access(_) => no(&error),
     })?;
-    Ok((answer.to_text(question.format).map_err(|error| no(&error))?, notes))
+    Ok((answer.text, notes))
 }
 
-fn is_taken(error: &AccessError) -> bool {
-    matches!(error, AccessError::Open(OpenError::Locked { .. }))
+fn is_taken(error: &NoLog) -> bool {
+    matches!(error, NoLog::Broken(AccessError::Open(OpenError::Locked { .. })))
 }
 
-/// The collector's stream, for one event.
-fn own_log(folder: &DataFolder, limits: &Limits) -> Result<AccessLog, AccessError> {
-    let probe = folder.ledger();
-    if let Err(source) = rustix::fs::access(&probe, rustix::fs::Access::WRITE_OK) {
-        let open = OpenError::Io { path: probe, source: source.into() };
-        return Err(AccessError::Open(open));
+/// The collector's stream, for one event. Nothing is written to a copy: it is evidence, and a
+/// second history under the original's stream would be no proof of anything.
+fn own_log(folder: &DataFolder, limits: &Limits) -> Result<AccessLog, NoLog> {
+    if let Err(why) = rustix::fs::access(folder.ledger(), rustix::fs::Access::WRITE_OK) {
+        return Err(NoLog::Unwritable(why.into()));
     }
-    AccessLog::open(folder, limits)
+    let has_key = folder.signing_key().try_exists().map_err(NoLog::Unwritable)?;
+    if !has_key && holds_streams(folder).map_err(NoLog::Unwritable)? {
+        return Err(NoLog::Copy);
+    }
+    AccessLog::open(folder, limits).map_err(|error| match error {
+        AccessError::Open(OpenError::Io { source, .. }) if is_not_ours(&source) => {
+            NoLog::Unwritable(source)
+        }
+        error => NoLog::Broken(error),
+    })
 }
 
-fn not_ours_to_write(error: &AccessError) -> bool {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    let AccessError::Open(OpenError::Io { source, .. }) = error else {
-        return false;
-    };
-    matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+fn holds_streams(folder: &DataFolder) -> io::Result<bool> {
+    let streams = cordon_ledger::segment::streams(&RealDisk, &folder.ledger())?;
+    Ok(!streams.is_empty())
+}
+
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Who asks on the command line: the user that the system knows.
-fn owner() -> String {
+pub(crate) fn owner() -> String {
     format!("uid:{}", rustix::process::getuid().as_raw())
 }
 

@@ -75,6 +75,10 @@ pub struct Limits {
     pub commit_rows: usize,
     /// Bytes of rows that make a commit due at once.
     pub commit_bytes: usize,
+    /// Small files of a table that are merged into one.
+    pub merge_files: usize,
+    /// How long files that were merged are kept for those who read them still.
+    pub merged_kept: Duration,
     /// Bytes of rows held in memory; beyond it SQL answers `AUDIT_BEHIND`.
     pub tail_bytes_max: usize,
     /// Bytes of events that one look at a stream takes.
@@ -91,6 +95,8 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Statements that one tenant may run at once; others wait.
     pub statements_per_tenant: usize,
+    /// Statements of one tenant that may wait; further ones are refused.
+    pub statements_waiting_per_tenant: usize,
     /// Statements that may run or wait at once, over all tenants.
     pub statements_max: usize,
     /// Bytes of the collector's own stream; beyond it SQL is refused.
@@ -102,9 +108,11 @@ impl Default for Limits {
         Self {
             poll_every: Duration::from_millis(50),
             streams_every: Duration::from_secs(1),
-            commit_every: Duration::from_secs(10),
+            commit_every: Duration::from_secs(30),
             commit_rows: 20_000,
             commit_bytes: 32 << 20,
+            merge_files: 32,
+            merged_kept: Duration::from_secs(3600),
             tail_bytes_max: 64 << 20,
             chunk_bytes_max: 4 << 20,
             rows_max: 100_000,
@@ -113,6 +121,7 @@ impl Default for Limits {
             deadline: Duration::from_secs(30),
             memory_bytes: 256 << 20,
             statements_per_tenant: 2,
+            statements_waiting_per_tenant: 8,
             statements_max: 64,
             access_bytes_max: 4 << 30,
         }

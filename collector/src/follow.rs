@@ -6,18 +6,19 @@
 
 mod seen;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use cordon_ledger::disk::RealDisk;
-use cordon_ledger::follow::{self, Cursor, FollowError, Follower};
+use cordon_ledger::follow::{self, Cursor, Folder, FollowError, Follower};
 use thiserror::Error;
+use tracing::error;
 use uuid::Uuid;
 
 use crate::config::Limits;
-use crate::schema::{Batches, Record, Table, rows_of};
+use crate::schema::{Batches, Record, Table, decision_key, rows_of};
 use crate::state::{Reach, State};
 use crate::table::{Mark, Marks};
 
@@ -34,8 +35,8 @@ pub struct Reader {
     storage: Arc<RealDisk>,
     followers: BTreeMap<Uuid, Follower>,
     listed: Option<Instant>,
-    start: Marks,
-    landed: [Marks; 4],
+    /// When the ledger was refused, until it is looked at again.
+    refused: Option<Instant>,
     seen: Seen,
 }
 
@@ -45,16 +46,11 @@ pub enum ReadError {
     /// The ledger itself.
     #[error("{0}")]
     Ledger(#[from] FollowError),
-    /// The tables hold rows of another history.
-    #[error(
-        "event {seq} of stream {stream} is not the one that table `{table}` was made from: the \
-         stream has a second history; find out which is the true one before going on"
-    )]
-    Forked {
-        /// The stream.
-        stream: Uuid,
-        /// The event.
-        seq: u64,
+    /// The ledger does not have, or no longer, what a table was made from.
+    #[error("{fault} (table `{table}` goes that far)")]
+    Landed {
+        /// What the ledger says.
+        fault: FollowError,
         /// The table.
         table: &'static str,
     },
@@ -68,35 +64,50 @@ pub enum ReadError {
 impl Reader {
     /// A reader of the streams in `ledger` that goes on behind what has landed in all tables.
     #[must_use]
-    pub fn new(ledger: PathBuf, limits: Limits, state: &State, seen: Seen) -> Self {
+    pub fn new(ledger: PathBuf, limits: Limits, seen: Seen) -> Self {
         Self {
             ledger,
             limits,
             storage: Arc::new(RealDisk),
             followers: BTreeMap::new(),
             listed: None,
-            start: state.lowest(),
-            landed: state.landed(),
+            refused: None,
             seen,
         }
     }
 
-    /// Reads what is durable now into `state` and says there how far it came.
+    /// Reads what is durable now into `state` and says there how far it came. A ledger that was
+    /// refused a moment ago is not looked at: the state still says why.
     pub fn look(&mut self, state: &State) {
-        let reach = match self.read_all(state) {
-            Ok(reach) => reach,
-            Err(error) => Reach::Refused(error.to_string()),
-        };
+        if self.refused.is_some_and(|at| at.elapsed() < self.limits.streams_every) {
+            return;
+        }
+        self.refused = None;
+        let reach = self.read_all(state).unwrap_or_else(|error| self.refuse(&error, state));
         state.set_reach(reach);
     }
 
-    /// Looks for new streams at the next look, however short ago the last time was.
-    pub fn list_anew(&mut self) {
-        self.listed = None;
+    /// Looks for new streams at the next look, and at a ledger that was refused, however short ago
+    /// the last time was.
+    pub fn look_anew(&mut self) {
+        (self.listed, self.refused) = (None, None);
+    }
+
+    /// INVARIANT: after an error every stream is opened again behind what the state holds, with
+    /// all checks. So nothing that an error interrupted is passed over, and what was refused once
+    /// is refused until it is repaired.
+    fn refuse(&mut self, error: &ReadError, state: &State) -> Reach {
+        self.followers.clear();
+        (self.listed, self.refused) = (None, Some(Instant::now()));
+        let reach = Reach::Refused(error.to_string());
+        if state.snapshot().reach != reach {
+            error!("the ledger cannot be followed, and SQL is refused: {error}");
+        }
+        reach
     }
 
     fn read_all(&mut self, state: &State) -> Result<Reach, ReadError> {
-        self.list_streams()?;
+        self.list_streams(state)?;
         let streams: Vec<Uuid> = self.followers.keys().copied().collect();
         for stream in streams {
             loop {
@@ -122,6 +133,7 @@ impl Reader {
         };
         let mark = Mark { seq: last.position.seq, chain: last.chain };
         let mut batches = Batches::default();
+        let mut decided = BTreeSet::new();
         for record in records {
             let record = Record {
                 stream,
@@ -131,32 +143,22 @@ impl Reader {
                 leaf: record.leaf,
                 chain: record.chain,
             };
-            self.check_history(&record)?;
             for row in rows_of(&record) {
-                if row.table != Table::Decisions || self.seen.is_new(&row.cells) {
+                let repeated = row.table == Table::Decisions && {
+                    let key = Seen::key(&decision_key(&row.cells));
+                    self.seen.holds(&key) || !decided.insert(key)
+                };
+                if !repeated {
                     batches.push(&row);
                 }
             }
         }
         state.take_in(batches.finish()?, &Marks::from([(stream, mark)]))?;
+        decided.into_iter().for_each(|key| self.seen.add(key));
         Ok(true)
     }
 
-    /// INVARIANT: a table only ever holds rows of the history that is being read.
-    fn check_history(&self, record: &Record) -> Result<(), ReadError> {
-        for (table, landed) in Table::ALL.into_iter().zip(&self.landed) {
-            let Some(mark) = landed.get(&record.stream) else {
-                continue;
-            };
-            if mark.seq == record.seq && mark.chain != record.chain {
-                let (stream, seq) = (record.stream, record.seq);
-                return Err(ReadError::Forked { stream, seq, table: table.name() });
-            }
-        }
-        Ok(())
-    }
-
-    fn list_streams(&mut self) -> Result<(), ReadError> {
+    fn list_streams(&mut self, state: &State) -> Result<(), ReadError> {
         if self.listed.is_some_and(|at| at.elapsed() < self.limits.streams_every) {
             return Ok(());
         }
@@ -170,15 +172,31 @@ impl Reader {
             Err(error) => return Err(error.into()),
         };
         for folder in folders {
-            if self.followers.contains_key(&folder.stream) {
-                continue;
+            if !self.followers.contains_key(&folder.stream) {
+                let follower = self.open(&folder, state)?;
+                self.followers.insert(folder.stream, follower);
             }
-            let from = self.start.get(&folder.stream);
-            let from = from.map(|mark| Cursor { seq: mark.seq, chain: mark.chain });
-            let follower = Follower::open(self.storage.clone(), &folder, from)?;
-            self.followers.insert(folder.stream, follower);
         }
         self.listed = Some(Instant::now());
         Ok(())
+    }
+
+    /// Opens a stream behind what the state holds of it.
+    ///
+    /// INVARIANT: a table only ever holds rows of the history that is read. So the ledger must
+    /// still have the event at every table's mark, and not only at the lowest, where it is read on.
+    fn open(&self, folder: &Folder, state: &State) -> Result<Follower, ReadError> {
+        let open = |mark: Option<&Mark>| {
+            let from = mark.map(|mark| Cursor { seq: mark.seq, chain: mark.chain });
+            Follower::open(self.storage.clone(), folder, from)
+        };
+        for (table, landed) in Table::ALL.into_iter().zip(state.landed()) {
+            if let Some(mark) = landed.get(&folder.stream) {
+                let table = table.name();
+                open(Some(mark)).map_err(|fault| ReadError::Landed { fault, table })?;
+            }
+        }
+        let (read, lowest) = (state.read(), state.lowest());
+        Ok(open(read.get(&folder.stream).or(lowest.get(&folder.stream)))?)
     }
 }

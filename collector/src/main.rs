@@ -11,13 +11,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use cordon_collector::config::{DataFolder, VERSION};
-use cordon_collector::query::Format;
+use cordon_collector::query::{Format, Question, Scope};
 use cordon_collector::table::QUIET;
 use cordon_collector::verify::Report;
 use rustix::fs::Mode;
 use tracing_subscriber::EnvFilter;
 
-use commands::{Done, run, sql, verify};
+use commands::{Done, owner, run, sql, verify};
 
 /// What is logged where nobody asks for anything else.
 const LOG: &str = "warn,cordon_collector=info";
@@ -106,7 +106,8 @@ async fn command(command: Command) -> Done {
         Command::Run { data } => run(&DataFolder::new(data)).await,
         Command::Sql { statement, format, json, data, tenant } => {
             let format = if json { Shape::Json } else { format };
-            let question = commands::Question { statement, format: format.into(), tenant };
+            let scope = tenant.map_or(Scope::All, Scope::Tenant);
+            let question = Question { who: owner(), scope, sql: statement, format: format.into() };
             sql(&DataFolder::new(data), &question).await
         }
         Command::Verify { json: true, data } => {

@@ -1,8 +1,8 @@
 //! Answers to SQL, read only, from one snapshot.
 //!
 //! In order: the statement waits for one of its tenant's places, is parsed and planned in a
-//! session of its own, passes the guard, runs under deadline and memory limit, and its rows are
-//! counted as they come: a longer answer is an error, never a cut one. Tenant scope lies below
+//! session of its own, passes the guard, runs under deadline and memory limit, its rows are counted
+//! as they come, and are written as text: a longer answer is an error, never a cut one. Tenant scope lies below
 //! everything, in the tables' own scan. Statements run on threads of their own, so that none can
 //! hold up the reader or the committer. Knows nothing of sockets.
 
@@ -14,11 +14,10 @@ mod scan;
 mod scope;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -29,8 +28,12 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::config::Limits;
+use crate::query::answer::{Memory, Rows};
+use crate::query::deadline::Clock;
 use crate::query::place::Places;
 use crate::query::scan::AuditTable;
 use crate::state::{Reach, Snapshot};
@@ -46,13 +49,24 @@ pub enum Scope {
     Tenant(String),
 }
 
-/// The rows of an answer.
+/// A statement, and who asks it.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Who asks.
+    pub who: String,
+    /// Whose rows they may see.
+    pub scope: Scope,
+    /// The statement.
+    pub sql: String,
+    /// How the answer is to be written.
+    pub format: Format,
+}
+
+/// An answer as it is told.
 #[derive(Debug)]
 pub struct Answer {
-    /// Names and types of its columns.
-    pub schema: SchemaRef,
-    /// Its rows.
-    pub batches: Vec<RecordBatch>,
+    /// Its text, in the format that was asked for.
+    pub text: String,
     /// How many rows it has.
     pub rows: usize,
 }
@@ -63,6 +77,15 @@ pub enum QueryError {
     /// What is durable is not all in reach.
     #[error("AUDIT_BEHIND: the collector has not caught up with the ledger; try again in a moment")]
     Behind,
+    /// What is durable is not all in reach, and no collector runs that would catch up.
+    #[error(
+        "AUDIT_BEHIND: the ledger holds more new events than can be read without a collector; \
+         start `cordon-collector run --data DIR`, which catches up"
+    )]
+    BehindAlone,
+    /// Whoever asked has left.
+    #[error("whoever asked has left")]
+    Left,
     /// The ledger cannot be followed.
     #[error("the ledger cannot be followed: {0}")]
     LedgerRefused(String),
@@ -124,8 +147,16 @@ struct Parts {
     limits: Limits,
     runtime: Arc<RuntimeEnv>,
     places: Places,
+    /// The clocks of statements that run.
+    running: Mutex<Vec<Weak<Clock>>>,
 }
 
+/// Functions that make gigabytes out of a few words, past the memory limit: whoever only reads
+/// needs none of them. The table functions of the same names stay; they give out row by row.
+const AMPLIFIERS: [&str; 7] =
+    ["repeat", "lpad", "rpad", "array_repeat", "array_resize", "range", "generate_series"];
+/// A statement that is so late computes something that cannot be interrupted, such as its plan.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// Threads that statements run on.
 const THREADS: usize = 4;
 /// Plans are made by recursion: debug builds need far more than the usual 2 MiB.
@@ -138,7 +169,8 @@ impl QueryError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Behind => "AUDIT_BEHIND",
+            Self::Behind | Self::BehindAlone => "AUDIT_BEHIND",
+            Self::Left => "LEFT",
             Self::LedgerRefused(_) => "LEDGER_REFUSED",
             Self::NotReading { .. } => "READ_ONLY",
             Self::Invalid(_) => "INVALID_SQL",
@@ -149,6 +181,12 @@ impl QueryError {
             Self::Busy => "BUSY",
             Self::Failed(_) => "QUERY_FAILED",
         }
+    }
+}
+
+impl From<ArrowError> for QueryError {
+    fn from(error: ArrowError) -> Self {
+        failed(&error.into())
     }
 }
 
@@ -166,28 +204,38 @@ impl Engine {
             .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
             .with_disk_manager_builder(no_disk)
             .build_arc()?;
-        let places = Places::new(limits.statements_per_tenant, limits.statements_max);
+        let places = Places::new(&limits);
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("statement")
             .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()?;
-        Ok(Self { parts: Arc::new(Parts { limits, runtime, places }), threads: Some(threads) })
+        Ok(Self {
+            parts: Arc::new(Parts { limits, runtime, places, running: Mutex::default() }),
+            threads: Some(threads),
+        })
     }
 
-    /// The answer to `sql` from `snapshot`, as `scope` may see it.
+    /// Whether a statement holds a thread that it will not give back: nothing but a new process
+    /// helps then.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        let running = self.parts.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().filter_map(Weak::upgrade).any(|clock| clock.late_by() > STUCK_AFTER)
+    }
+
+    /// The answer to `question` from `snapshot`. Dropping the future ends the statement.
     ///
     /// # Errors
     /// See [`QueryError`].
     pub async fn answer(
         &self,
         snapshot: Arc<Snapshot>,
-        scope: &Scope,
-        sql: &str,
+        question: &Question,
     ) -> Result<Answer, QueryError> {
         let limits = &self.parts.limits;
-        if sql.len() > limits.statement_bytes_max {
+        if question.sql.len() > limits.statement_bytes_max {
             return Err(QueryError::TooLong { max: limits.statement_bytes_max });
         }
         let Some(threads) = &self.threads else {
@@ -195,17 +243,22 @@ impl Engine {
         };
         let max = limits.deadline;
         let deadline = Instant::now() + max;
-        let (parts, scope, sql) = (Arc::clone(&self.parts), scope.clone(), sql.to_owned());
-        let mut answer = threads
-            .spawn(async move { parts.answer_in_turn(&snapshot, &scope, (&sql, deadline)).await });
-        match tokio::time::timeout(max, &mut answer).await {
-            Ok(answered) => answered.unwrap_or_else(|error| {
+        let (clock, _wanted) = Clock::until(deadline);
+        self.parts.note(&clock);
+        let (parts, question) = (Arc::clone(&self.parts), question.clone());
+        // The set ends the statement when this future ends, however it does.
+        let mut running = JoinSet::new();
+        running.spawn_on(
+            async move { parts.answer_in_turn(&snapshot, &question, &clock).await },
+            threads.handle(),
+        );
+        match timeout(max, running.join_next()).await {
+            Ok(Some(Ok(answered))) => answered,
+            Ok(Some(Err(error))) => {
                 Err(QueryError::Failed(format!("the statement broke off: {error}")))
-            }),
-            Err(_late) => {
-                answer.abort();
-                Err(QueryError::Deadline { max })
             }
+            Ok(None) => Err(QueryError::Busy),
+            Err(_late) => Err(QueryError::Deadline { max }),
         }
     }
 }
@@ -221,23 +274,34 @@ impl Drop for Engine {
 // === impl Parts ===
 
 impl Parts {
+    /// Takes note of a statement that begins, and forgets those that have ended.
+    fn note(&self, clock: &Arc<Clock>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|clock| clock.strong_count() > 0);
+        running.push(Arc::downgrade(clock));
+    }
+
     async fn answer_in_turn(
         &self,
         snapshot: &Snapshot,
-        scope: &Scope,
-        (sql, deadline): (&str, Instant),
+        question: &Question,
+        clock: &Arc<Clock>,
     ) -> Result<Answer, QueryError> {
-        let _place = self.places.take(scope).await?;
+        // Held until the answer is written: that takes time and memory as well.
+        let _place = self.places.take(&question.scope).await?;
         match &snapshot.reach {
             Reach::Full => {}
             Reach::Starting | Reach::Behind => return Err(QueryError::Behind),
             Reach::Refused(why) => return Err(QueryError::LedgerRefused(why.clone())),
         }
-        let context = self.session(snapshot, scope).await?;
+        let context = self.session(snapshot, &question.scope).await?;
         let state = context.state();
-        let plan = state.create_logical_plan(sql).await.map_err(|error| invalid(&error))?;
+        let plan =
+            state.create_logical_plan(&question.sql).await.map_err(|error| invalid(&error))?;
         guard::check(&plan)?;
-        self.collect(&context, &plan, deadline).await
+        let rows = self.collect(&context, &plan, clock).await?;
+        let text = rows.to_text(question.format, self.limits.answer_bytes_max)?;
+        Ok(Answer { text, rows: rows.count })
     }
 
     /// A session for one statement, with nothing in it but the tables as `scope` may see them.
@@ -261,6 +325,7 @@ impl Parts {
         let mut context = SessionContext::new_with_state(state);
         // `->`, `->>` and `json_get_…`: what an event says stands in its `body_json`.
         datafusion_functions_json::register_all(&mut context).map_err(|error| failed(&error))?;
+        AMPLIFIERS.iter().for_each(|name| context.deregister_udf(name));
         for view in &snapshot.tables {
             let table = AuditTable::new(view.clone(), scope.clone());
             context
@@ -276,28 +341,28 @@ impl Parts {
         &self,
         context: &SessionContext,
         plan: &LogicalPlan,
-        deadline: Instant,
-    ) -> Result<Answer, QueryError> {
+        clock: &Arc<Clock>,
+    ) -> Result<Rows, QueryError> {
         let plan =
             context.state().create_physical_plan(plan).await.map_err(|error| failed(&error))?;
-        let plan = deadline::watch(plan, deadline).map_err(|error| failed(&error))?;
+        let plan = deadline::watch(plan, clock).map_err(|error| failed(&error))?;
         let mut stream =
             execute_stream(plan, context.task_ctx()).map_err(|error| failed(&error))?;
-        let mut answer = Answer { schema: stream.schema(), batches: Vec::new(), rows: 0 };
-        let mut bytes = 0;
+        let mut rows = Rows { schema: stream.schema(), batches: Vec::new(), count: 0 };
+        let mut memory = Memory::default();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|error| self.ended(&error))?;
-            answer.rows += batch.num_rows();
-            bytes += batch.get_array_memory_size();
-            if answer.rows > self.limits.rows_max {
+            rows.count += batch.num_rows();
+            memory.add(&batch);
+            if rows.count > self.limits.rows_max {
                 return Err(QueryError::TooManyRows { max: self.limits.rows_max });
             }
-            if bytes > self.limits.answer_bytes_max {
+            if memory.bytes > self.limits.answer_bytes_max {
                 return Err(QueryError::TooManyBytes { max: self.limits.answer_bytes_max });
             }
-            answer.batches.push(batch);
+            rows.batches.push(batch);
         }
-        Ok(answer)
+        Ok(rows)
     }
 
     /// An error of a running statement, its own deadline among them.

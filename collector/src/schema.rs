@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
+pub(crate) use cell::column_of;
 pub use cell::{Batches, TableBatch};
 pub use columns::{ATTEMPTS, CALLS, DECISIONS, EVENTS};
 pub use project::{Record, Row, decision_key, rows_of};
@@ -143,7 +144,7 @@ impl Table {
     #[must_use]
     pub fn unproven_columns(self) -> &'static [&'static str] {
         match self {
-            Self::Calls => &["commit_ts", "call_date"],
+            Self::Calls => &["commit_ts"],
             Self::Events | Self::Attempts | Self::Decisions => &[],
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! `POST /v1/audit/sql`, `POST /v1/audit/commit`, `GET /v1/state`. Whoever reaches the socket is
 //! trusted to say in `x-cordon-tenant` whose rows are asked for (absent: all) and in
-//! `x-cordon-caller` who asks: the gateway has proven both.
+//! `x-cordon-caller` who asks, both percent-encoded: the gateway has proven both. Whoever hangs up
+//! ends their statement, and that is on record like every other.
 
 mod exchange;
+mod name;
 mod socket;
 
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::warn;
@@ -22,6 +24,7 @@ use tracing::warn;
 use crate::collector::Collector;
 use crate::config::Limits;
 
+pub use name::encoded;
 pub use socket::{Socket, SocketError, short_path};
 
 /// Connections at once; further ones wait.
@@ -31,6 +34,18 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long exchanges under way may take once the end has come.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long statements that were broken off may take to be written down.
+const RECORDED_WITHIN: Duration = Duration::from_secs(15);
+
+/// What every exchange needs. A statement keeps it until it has been written down, also when its
+/// connection has gone.
+struct Door {
+    collector: Arc<Collector>,
+    limits: Limits,
+    /// Gone with the last who needs the door; the fields before it go first.
+    _in_use: mpsc::Sender<()>,
+}
+
 /// Serves `collector` on `socket` until `stop` changes, then lets exchanges under way end.
 pub async fn serve(
     socket: Socket,
@@ -39,7 +54,8 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let limits = Arc::new(limits);
+    let (in_use, mut unused) = mpsc::channel(1);
+    let door = Arc::new(Door { collector, limits, _in_use: in_use });
     let mut exchanges = JoinSet::new();
     loop {
         let place = tokio::select! {
@@ -53,8 +69,7 @@ pub async fn serve(
         };
         match accepted {
             Ok(stream) => {
-                let (collector, limits) = (Arc::clone(&collector), Arc::clone(&limits));
-                let connection = Connection { stream, collector, limits };
+                let connection = Connection { stream, door: Arc::clone(&door) };
                 let stop = stop.clone();
                 exchanges.spawn(async move {
                     connection.run(stop).await;
@@ -73,13 +88,17 @@ pub async fn serve(
         warn!("statements under way were broken off at the end");
         exchanges.shutdown().await;
     }
+    drop(door);
+    // Nothing is ever sent: this waits until nobody could.
+    if timeout(RECORDED_WITHIN, unused.recv()).await.is_err() {
+        warn!("a statement that was broken off may not be on record");
+    }
 }
 
 /// One connection.
 struct Connection {
     stream: UnixStream,
-    collector: Arc<Collector>,
-    limits: Arc<Limits>,
+    door: Arc<Door>,
 }
 
 // === impl Connection ===
@@ -87,10 +106,10 @@ struct Connection {
 impl Connection {
     /// Answers the requests of one connection, until it ends or `stop` changes.
     async fn run(self, mut stop: watch::Receiver<bool>) {
-        let Self { stream, collector, limits } = self;
+        let Self { stream, door } = self;
         let service = service_fn(move |request| {
-            let (collector, limits) = (Arc::clone(&collector), Arc::clone(&limits));
-            async move { Ok::<_, hyper::Error>(exchange::answer(request, &collector, &limits).await) }
+            let door = Arc::clone(&door);
+            async move { Ok::<_, hyper::Error>(exchange::answer(request, &door).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

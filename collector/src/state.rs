@@ -82,7 +82,6 @@ struct Inner {
     tables: [TableState; 4],
     read: Marks,
     reach: Reach,
-    waiting_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -98,6 +97,7 @@ struct TableState {
 struct Part {
     rows: RecordBatch,
     bytes: usize,
+    since: Instant,
 }
 
 // === impl State ===
@@ -112,7 +112,7 @@ impl State {
             TableState { table, version, landed, tail: Vec::new() }
         });
         let read = Marks::new();
-        let inner = Inner { tables, read, reach: Reach::Starting, waiting_since: None };
+        let inner = Inner { tables, read, reach: Reach::Starting };
         let published = ArcSwap::from_pointee(inner.snapshot());
         Self { inner: Mutex::new(inner), published }
     }
@@ -160,7 +160,7 @@ impl State {
         Waiting {
             rows: tails().map(|part| part.rows.num_rows()).sum(),
             bytes: tails().map(|part| part.bytes).sum(),
-            since: inner.waiting_since,
+            since: tails().map(|part| part.since).min(),
         }
     }
 
@@ -170,9 +170,9 @@ impl State {
     /// Arrow refused the rows.
     pub fn take_in(&self, batches: Vec<TableBatch>, marks: &Marks) -> Result<(), ArrowError> {
         let mut inner = self.lock();
-        let news = !batches.is_empty();
+        let (mut news, since) = (Vec::new(), Instant::now());
         for batch in batches {
-            let state = &mut inner.tables[batch.table.index()];
+            let state = &inner.tables[batch.table.index()];
             let beyond = rows_beyond(&batch.rows, state.table, &state.landed);
             let rows = match beyond.true_count() {
                 0 => continue,
@@ -180,13 +180,14 @@ impl State {
                 _ => filter_record_batch(&batch.rows, &beyond)?,
             };
             let bytes = rows.get_array_memory_size();
-            state.tail.push(Part { rows, bytes });
+            news.push((batch.table, Part { rows, bytes, since }));
+        }
+        // INVARIANT: rows and marks come in together or not at all.
+        for (table, part) in news {
+            inner.tables[table.index()].tail.push(part);
         }
         for (stream, mark) in marks {
             inner.read.insert(*stream, *mark);
-        }
-        if news && inner.waiting_since.is_none() {
-            inner.waiting_since = Some(Instant::now());
         }
         self.publish(&inner);
         Ok(())
@@ -227,8 +228,14 @@ impl State {
                 *landed = *mark;
             }
         }
-        let empty = inner.tables.iter().all(|table| table.tail.is_empty());
-        inner.waiting_since = if empty { None } else { Some(Instant::now()) };
+        self.publish(&inner);
+    }
+
+    /// The same rows of a table stand in another version.
+    pub fn replace(&self, version: Version) {
+        let mut inner = self.lock();
+        let index = version.table.index();
+        inner.tables[index].version = Some(version);
         self.publish(&inner);
     }
 
@@ -256,5 +263,33 @@ impl Inner {
             }
         };
         Snapshot { tables: [0, 1, 2, 3].map(view), reach: self.reach.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::schema::{Batches, Record, rows_of};
+
+    #[test]
+    fn rows_wait_from_when_they_came_though_other_tables_were_committed() {
+        let state = State::new([const { (None, Marks::new()) }; 4]);
+        let event = json!({"kind": "outcome", "call_id": "c", "tenant": "acme", "body": {}});
+        let json = event.to_string().into_bytes();
+        let (stream, hash) = (Uuid::nil(), [0; 32]);
+        let record = Record { stream, seq: 1, json, prev: hash, leaf: hash, chain: hash };
+        let mut batches = Batches::default();
+        rows_of(&record).iter().for_each(|row| batches.push(row));
+        state.take_in(batches.finish().unwrap(), &Marks::new()).unwrap();
+
+        let since = state.waiting().since.unwrap();
+        let [events, calls, ..] = state.due();
+        state.landed_with(&events, None);
+        assert_eq!(state.waiting().since, Some(since));
+        state.landed_with(&calls, None);
+        assert_eq!(state.waiting().since, None);
     }
 }

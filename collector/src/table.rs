@@ -3,10 +3,12 @@
 //! A commit goes in steps: leave out what has landed, write the data files, fsync them, put the
 //! log entry, fsync that. The log entry carries, for each stream, the last seq as a transaction of
 //! its own and that seq's chain hash. Delta accepts the same transaction twice, so `commit` reads
-//! it and skips. Only this module and `query`'s scan name Delta. Knows no ledger.
+//! it and skips. Only this module names Delta. Knows no ledger.
 
 mod commit;
 mod disk;
+mod file;
+mod merge;
 mod open;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +26,7 @@ use crate::schema::Table;
 
 pub(crate) use commit::rows_beyond;
 pub use commit::{NoWatch, Step, Watch};
+pub use file::{DataFile, FileRows};
 
 /// What is left out of the log where nobody asks for anything else: Delta warns at every start that
 /// it keeps no smallest and largest hash, which nobody looks for.
@@ -60,15 +63,6 @@ pub struct Version {
     pub number: u64,
     /// What reads its files.
     pub provider: Arc<dyn TableProvider>,
-}
-
-/// A data file of a table's current version.
-#[derive(Debug, Clone)]
-pub struct DataFile {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// The size that the table's log gives it.
-    pub bytes: u64,
 }
 
 /// Why a table cannot be used.
@@ -160,19 +154,6 @@ impl Store {
         };
         let provider = DeltaScanNext::new(snapshot, config).map_err(|e| self.scan_error(&e))?;
         Ok(Version { table: self.table, number, provider: Arc::new(provider) })
-    }
-
-    /// The data files of the version that stands now.
-    ///
-    /// # Errors
-    /// The table's state cannot be read.
-    pub fn data_files(&self) -> Result<Vec<DataFile>, TableError> {
-        let state = self.delta.snapshot().map_err(|e| self.delta_error(e))?;
-        let file = |view: deltalake::kernel::LogicalFileView| DataFile {
-            path: self.root.join(view.object_store_path().as_ref()),
-            bytes: u64::try_from(view.size()).unwrap_or_default(),
-        };
-        Ok(state.log_data().iter().map(file).collect())
     }
 
     fn delta_error(&self, source: DeltaTableError) -> TableError {

@@ -121,7 +121,9 @@ impl Follower {
     }
 
     /// The next durable events: whole groups, until about so many events or bytes are reached.
-    /// Empty when all that is durable has been given out.
+    /// Empty when all that is durable has been given out. Where reading fails, what was read
+    /// before is given out first and the error comes with the next call, so that neither hides the
+    /// other.
     pub fn next_batch(
         &mut self,
         events_max: usize,
@@ -131,7 +133,12 @@ impl Follower {
         let mut records = std::mem::take(&mut self.pending);
         let mut bytes = records.iter().map(|record| record.json.len()).sum::<usize>();
         while self.read_to.seq < limit && records.len() < events_max && bytes < bytes_max {
-            let Some(group) = self.next_group(limit)? else { break };
+            let group = match self.next_group(limit) {
+                Ok(Some(group)) => group,
+                Ok(None) => break,
+                Err(error) if records.is_empty() => return Err(error),
+                Err(_comes_again) => break,
+            };
             bytes += group.iter().map(|record| record.json.len()).sum::<usize>();
             records.extend(group);
         }
@@ -184,8 +191,7 @@ impl Follower {
         let Some(name) = behind.checked_sub(1).and_then(|index| segments.get(index)) else {
             return Err(missing);
         };
-        self.segment = Some(*name);
-        self.read_from(0, READ_BYTES)?;
+        self.read_from(*name, 0, READ_BYTES)?;
         if name.index > 1
             && let Parsed::Frame(frame) = crate::frame::parse(&self.buffer, 0)
         {
@@ -237,10 +243,11 @@ impl Follower {
 
     /// Reads the bytes from here on again, as many as the group needs.
     fn read_group_anew(&mut self) -> Result<(), FollowError> {
+        let Some(name) = self.segment else { return Ok(()) };
         let from = self.base + self.at as u64;
         let mut bytes = READ_BYTES;
         loop {
-            self.read_from(from, bytes)?;
+            self.read_from(name, from, bytes)?;
             let whole = self.buffer.len() < bytes || bytes as u64 > segment::SEGMENT_BYTES_MAX;
             match segment::next_group(&self.buffer, 0, &self.read_to) {
                 Step::Broken(Break { flaw: Flaw::Frame(Damage::Truncated), .. })
@@ -254,9 +261,9 @@ impl Follower {
         }
     }
 
-    /// The file is opened again each time: a start of the writer may have replaced it.
-    fn read_from(&mut self, from: u64, bytes: usize) -> Result<(), FollowError> {
-        let Some(name) = self.segment else { return Ok(()) };
+    /// Goes to a place in a segment; where that cannot be read, stays at the old one. The file is
+    /// opened again each time: a start of the writer may have replaced it.
+    fn read_from(&mut self, name: SegmentName, from: u64, bytes: usize) -> Result<(), FollowError> {
         let path = name.path(&self.folder);
         let mut buffer = vec![0; bytes];
         let read = self
@@ -265,7 +272,7 @@ impl Follower {
             .and_then(|file| disk::read_up_to(&*file, &mut buffer, from))
             .map_err(|source| FollowError::Io { path, source })?;
         buffer.truncate(read);
-        (self.buffer, self.base, self.at) = (buffer, from, 0);
+        (self.segment, self.buffer, self.base, self.at) = (Some(name), buffer, from, 0);
         Ok(())
     }
 
@@ -281,8 +288,7 @@ impl Follower {
                 false => Ok(false),
             };
         };
-        self.segment = Some(*name);
-        self.read_from(0, READ_BYTES)?;
+        self.read_from(*name, 0, READ_BYTES)?;
         Ok(true)
     }
 

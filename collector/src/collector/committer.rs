@@ -1,6 +1,8 @@
-//! The one task that commits: when rows are old or many, and whenever somebody asks.
+//! The one task that commits: when rows are old or many, and whenever somebody asks. It also merges
+//! the small files that commits leave.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +50,8 @@ struct Work {
     last_error: Arc<Mutex<Option<String>>>,
     failures: u32,
     pause_until: Option<Instant>,
+    /// Files that were merged, and when.
+    merged: Vec<(Instant, Vec<PathBuf>)>,
     _lock: File,
 }
 
@@ -69,6 +73,7 @@ impl Committer {
             last_error: Arc::clone(&last_error),
             failures: 0,
             pause_until: None,
+            merged: Vec::new(),
             _lock: lock,
         };
         Self { ask, task: tokio::spawn(work.run(asked)), last_error }
@@ -82,6 +87,11 @@ impl Committer {
     /// The same, and every table says how far it is, so that a next start reads little.
     pub(in crate::collector) async fn finish(&self) -> Result<(), String> {
         self.request(Request::RowsAndMarks).await
+    }
+
+    /// Whether the task has ended, which it does by itself only in a panic.
+    pub(in crate::collector) fn has_ended(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Ends the task; a commit under way is completed.
@@ -122,7 +132,9 @@ impl Work {
                 }
                 Err(_quiet) if self.is_due() => {
                     // The failure is in the log and in the state; the next look tries again.
-                    drop(self.commit_all(MARKS_BEHIND_MAX).await);
+                    if self.commit_all(MARKS_BEHIND_MAX).await.is_ok() {
+                        self.merge().await;
+                    }
                 }
                 Err(_quiet) => {}
             }
@@ -165,6 +177,33 @@ impl Work {
             info!(rows, elapsed_ms = elapsed_ms(began), "committed {rows} rows to the tables");
         }
         Ok(())
+    }
+
+    /// Merges small files, at most once per table, and takes those away that were merged long ago.
+    /// What fails here is tried again after the next commit.
+    async fn merge(&mut self) {
+        for store in &mut self.stores {
+            let merged = store.merge_small_files(self.limits.merge_files).await;
+            let unused = match merged {
+                Ok(unused) if unused.is_empty() => continue,
+                Ok(unused) => unused,
+                Err(error) => {
+                    warn!("small files were not merged: {error}");
+                    continue;
+                }
+            };
+            match store.version() {
+                Ok(version) => self.state.replace(version),
+                Err(error) => warn!("files were merged, and the table cannot be read: {error}"),
+            }
+            info!("merged {} small files of table `{}`", unused.len(), store.table().name());
+            self.merged.push((Instant::now(), unused));
+        }
+        let kept = self.limits.merged_kept;
+        for (_, unused) in self.merged.extract_if(.., |(at, _)| at.elapsed() >= kept) {
+            // One that stays takes room and does no harm.
+            unused.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        }
     }
 
     fn failed(&mut self, error: String) -> String {

@@ -45,6 +45,11 @@ impl ReaderThread {
         self.ask.try_send(done).is_ok() && looked.await.is_ok()
     }
 
+    /// Whether the thread has ended, which it does by itself only in a panic.
+    pub(in crate::collector) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Ends the thread and waits for it.
     pub(in crate::collector) fn stop(self) {
         drop(self.ask);
@@ -68,7 +73,7 @@ fn read(
         }
         waiting.extend(asked.try_iter().take(ASKED_MAX));
         if !waiting.is_empty() {
-            reader.list_anew();
+            reader.look_anew();
         }
         reader.look(state);
         for done in waiting {

@@ -6,21 +6,22 @@ use datafusion::arrow::array::{Array, AsArray};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::schema::decision_key;
 use crate::table::Version;
 
 /// Decisions that are remembered: 32 MiB or so. The oldest is forgotten first; were it repeated
 /// after that, it would have a second row.
 const SEEN_MAX: usize = 500_000;
 
+/// Half a hash of what makes two decisions the same.
+pub(in crate::follow) type DecisionKey = [u8; 16];
+
 /// The decisions that have a row.
 #[derive(Debug, Default)]
 pub struct Seen {
-    known: HashSet<[u8; 16]>,
-    order: VecDeque<[u8; 16]>,
+    known: HashSet<DecisionKey>,
+    order: VecDeque<DecisionKey>,
 }
 
 // === impl Seen ===
@@ -44,18 +45,14 @@ impl Seen {
                 let text = |column: &datafusion::arrow::array::StringArray| {
                     if column.is_null(row) { String::new() } else { column.value(row).to_owned() }
                 };
-                seen.add(&(text(digests), text(versions)));
+                seen.add(Self::key(&(text(digests), text(versions))));
             }
         }
         Ok(seen)
     }
 
-    /// Whether the decision has no row yet; from now on it has one.
-    pub fn is_new(&mut self, cells: &Map<String, Value>) -> bool {
-        self.add(&decision_key(cells))
-    }
-
-    fn add(&mut self, (digest, version): &(String, String)) -> bool {
+    /// The short name of a decision.
+    pub(in crate::follow) fn key((digest, version): &(String, String)) -> DecisionKey {
         let hash = Sha256::new()
             .chain_update(digest.as_bytes())
             .chain_update([0])
@@ -63,8 +60,18 @@ impl Seen {
             .finalize();
         let mut key = [0; 16];
         key.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        key
+    }
+
+    /// Whether the decision has a row.
+    pub(in crate::follow) fn holds(&self, key: &DecisionKey) -> bool {
+        self.known.contains(key)
+    }
+
+    /// From now on the decision has a row.
+    pub(in crate::follow) fn add(&mut self, key: DecisionKey) {
         if !self.known.insert(key) {
-            return false;
+            return;
         }
         self.order.push_back(key);
         if self.order.len() > SEEN_MAX
@@ -72,6 +79,5 @@ impl Seen {
         {
             self.known.remove(&oldest);
         }
-        true
     }
 }

@@ -1,18 +1,24 @@
 //! An answer as text: JSON, CSV, or a table for eyes.
 //!
 //! Everywhere alike: hashes in lower hex, times RFC 3339 in UTC with microseconds, money as
-//! decimal digits. JSON is an array of row objects with every column named, nulls included.
+//! decimal digits. JSON is an array of row objects with every column named, nulls included. A text
+//! beyond the answer's limit is refused, never cut.
 
+use std::collections::HashSet;
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayData, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::Value;
 
-use crate::query::Answer;
+use crate::query::QueryError;
+
+/// How far cells of a table are padded: one long cell must not make every line as long.
+const PADDING_MAX: usize = 60;
 
 /// The shapes an answer comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +29,31 @@ pub enum Format {
     Csv,
     /// Columns for eyes.
     Table,
+}
+
+/// The rows of an answer.
+#[derive(Debug)]
+pub(in crate::query) struct Rows {
+    /// Names and types of its columns.
+    pub(in crate::query) schema: SchemaRef,
+    /// The rows.
+    pub(in crate::query) batches: Vec<RecordBatch>,
+    /// How many there are.
+    pub(in crate::query) count: usize,
+}
+
+/// The memory of batches that are kept: each buffer once, as many as share it. Aggregates give out
+/// one large batch in slices, each of which knows the whole.
+#[derive(Debug, Default)]
+pub(in crate::query) struct Memory {
+    pub(in crate::query) bytes: usize,
+    known: HashSet<NonZeroUsize>,
+}
+
+/// A text that cannot grow beyond its limit.
+struct Text {
+    text: String,
+    bytes_max: usize,
 }
 
 const FORMAT: FormatOptions<'_> = FormatOptions::new()
@@ -55,81 +86,138 @@ impl Format {
     }
 }
 
-// === impl Answer ===
+// === impl Memory ===
 
-impl Answer {
-    /// The answer as text, ending with a line's end.
+impl Memory {
+    /// Counts the memory that `batch` holds and no batch before it did.
+    pub(in crate::query) fn add(&mut self, batch: &RecordBatch) {
+        batch.columns().iter().for_each(|column| self.add_data(&column.to_data()));
+    }
+
+    fn add_data(&mut self, data: &ArrayData) {
+        let nulls = data.nulls().map(|nulls| nulls.buffer());
+        for buffer in data.buffers().iter().chain(nulls) {
+            if self.known.insert(buffer.data_ptr().addr()) {
+                self.bytes += buffer.capacity();
+            }
+        }
+        data.child_data().iter().for_each(|child| self.add_data(child));
+    }
+}
+
+// === impl Rows ===
+
+impl Rows {
+    /// The rows as text of up to `bytes_max` bytes, ending with a line's end.
     ///
     /// # Errors
-    /// A value has no text, which means that Arrow has a type we do not know.
-    pub fn to_text(&self, format: Format) -> Result<String, ArrowError> {
+    /// The text is longer, or a value has none, which means that Arrow has a type we do not know.
+    pub(in crate::query) fn to_text(
+        &self,
+        format: Format,
+        bytes_max: usize,
+    ) -> Result<String, QueryError> {
+        let mut text = Text { text: String::new(), bytes_max };
         match format {
-            Format::Json => self.to_json(),
-            Format::Csv => self.to_csv(),
-            Format::Table => self.to_table(),
+            Format::Json => self.write_json(&mut text)?,
+            Format::Csv => self.write_csv(&mut text)?,
+            Format::Table => self.write_table(&mut text)?,
         }
+        Ok(text.text)
     }
 
-    fn to_json(&self) -> Result<String, ArrowError> {
-        let names: Vec<String> = names(&self.schema).iter().map(|n| quoted(n)).collect();
-        let mut text = String::from("[");
-        let mut rows = 0;
+    fn write_json(&self, text: &mut Text) -> Result<(), QueryError> {
+        let names = names(&self.schema);
+        // A reader of JSON keeps one of two values of the same name.
+        if let Some(name) = twice(&names) {
+            let why = format!(
+                "two columns are called `{name}`: name them with AS, or ask for csv or table"
+            );
+            return Err(QueryError::Invalid(why));
+        }
+        let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        let mut open = "[\n";
         for batch in &self.batches {
             let columns = in_utc(batch)?;
             let cells = cells_of(&columns)?;
             for row in 0..batch.num_rows() {
-                text.push_str(if rows == 0 { "\n" } else { ",\n" });
-                rows += 1;
-                write_object(&mut text, &names, &cells, row)?;
+                text.push(open)?;
+                open = ",\n";
+                write_object(text, &names, &cells, row)?;
             }
         }
-        text.push_str(if rows == 0 { "]\n" } else { "\n]\n" });
-        Ok(text)
+        text.push(if self.count == 0 { "[]\n" } else { "\n]\n" })
     }
 
-    fn to_csv(&self) -> Result<String, ArrowError> {
+    fn write_csv(&self, text: &mut Text) -> Result<(), QueryError> {
         let header: Vec<String> = names(&self.schema).iter().map(|name| csv_cell(name)).collect();
-        let mut text = header.join(",");
-        text.push_str("\r\n");
+        text.push(&header.join(","))?;
+        text.push("\r\n")?;
         for batch in &self.batches {
             let columns = in_utc(batch)?;
             let cells = cells_of(&columns)?;
             for row in 0..batch.num_rows() {
-                let cell = |cell: &Cells<'_>| Ok(csv_cell(&cell.plain(row)?));
-                let line: Result<Vec<String>, ArrowError> = cells.iter().map(cell).collect();
-                text.push_str(&line?.join(","));
-                text.push_str("\r\n");
+                for (index, cells) in cells.iter().enumerate() {
+                    text.push(if index > 0 { "," } else { "" })?;
+                    text.push(&csv_cell(&cells.plain(row)?))?;
+                }
+                text.push("\r\n")?;
             }
         }
-        Ok(text)
+        Ok(())
     }
 
-    /// Columns as wide as their widest cell.
-    fn to_table(&self) -> Result<String, ArrowError> {
-        let mut lines = vec![names(&self.schema)];
+    /// Columns as wide as their widest cell, up to a limit; a longer cell stands out, uncut.
+    fn write_table(&self, text: &mut Text) -> Result<(), QueryError> {
+        let mut table = vec![names(&self.schema)];
+        let mut bytes = 0;
         for batch in &self.batches {
             let columns = in_utc(batch)?;
             let cells = cells_of(&columns)?;
             for row in 0..batch.num_rows() {
                 let cell = |cell: &Cells<'_>| cell.plain(row).map(|text| one_line(&text));
-                lines.push(cells.iter().map(cell).collect::<Result<_, _>>()?);
+                let line: Vec<String> = cells.iter().map(cell).collect::<Result<_, _>>()?;
+                bytes += line.iter().map(String::len).sum::<usize>();
+                text.check(bytes)?;
+                table.push(line);
             }
         }
-        let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max();
-        let widths: Vec<usize> =
-            (0..lines[0].len()).map(|column| width(column).unwrap_or_default()).collect();
-        lines.insert(1, widths.iter().map(|&width| "-".repeat(width)).collect());
-        let mut text = String::new();
-        for line in &lines {
+        let width = |column: usize| table.iter().map(|l| l[column].chars().count()).max();
+        let widths: Vec<usize> = (0..table[0].len())
+            .map(|column| width(column).unwrap_or_default().min(PADDING_MAX))
+            .collect();
+        table.insert(1, widths.iter().map(|&width| "-".repeat(width)).collect());
+        for line in &table {
             let cells: Vec<String> =
                 line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-            text.push_str(cells.join("  ").trim_end());
-            text.push('\n');
+            text.push(cells.join("  ").trim_end())?;
+            text.push("\n")?;
         }
-        let rows = if self.rows == 1 { "row" } else { "rows" };
-        writeln!(text, "({} {rows})", self.rows).map_err(no_text)?;
-        Ok(text)
+        let rows = if self.count == 1 { "row" } else { "rows" };
+        text.push(&format!("({} {rows})\n", self.count))
     }
+}
+
+// === impl Text ===
+
+impl Text {
+    /// Adds a piece; refuses what would be too long.
+    fn push(&mut self, piece: &str) -> Result<(), QueryError> {
+        self.check(self.text.len() + piece.len())?;
+        self.text.push_str(piece);
+        Ok(())
+    }
+
+    fn check(&self, bytes: usize) -> Result<(), QueryError> {
+        let max = self.bytes_max;
+        if bytes > max { Err(QueryError::TooManyBytes { max }) } else { Ok(()) }
+    }
+}
+
+/// The first name that stands there twice.
+fn twice(names: &[String]) -> Option<&String> {
+    let mut known = HashSet::new();
+    names.iter().find(|name| !known.insert(name.as_str()))
 }
 
 fn names(schema: &SchemaRef) -> Vec<String> {
@@ -137,22 +225,21 @@ fn names(schema: &SchemaRef) -> Vec<String> {
 }
 
 fn write_object(
-    text: &mut String,
+    text: &mut Text,
     names: &[String],
     cells: &[Cells<'_>],
     row: usize,
-) -> Result<(), ArrowError> {
-    text.push('{');
+) -> Result<(), QueryError> {
+    let mut value = String::new();
     for (index, (name, cells)) in names.iter().zip(cells).enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        text.push_str(name);
-        text.push(':');
-        cells.write_json(text, row)?;
+        text.push(if index == 0 { "{" } else { "," })?;
+        text.push(name)?;
+        text.push(":")?;
+        value.clear();
+        cells.write_json(&mut value, row)?;
+        text.push(&value)?;
     }
-    text.push('}');
-    Ok(())
+    text.push(if cells.is_empty() { "{}" } else { "}" })
 }
 
 /// The columns of a batch, instants with a zone turned to UTC.

@@ -3,13 +3,14 @@
 //! Waiting for a statement to give way is not enough: a join that matches nothing, or a filter that
 //! drops everything, may compute for hours without doing so. So after planning every node is
 //! wrapped, and so is every join's condition: each looks at the clock for each batch, and ends the
-//! statement when its time has passed.
+//! statement when its time has passed or nobody waits for its answer any more.
 
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
@@ -32,14 +33,55 @@ use thiserror::Error;
 #[error("the deadline has passed")]
 pub(in crate::query) struct Passed;
 
-/// `plan`, which ends itself when `deadline` has passed.
+/// Until when a statement may run.
+#[derive(Debug)]
+pub(in crate::query) struct Clock {
+    deadline: Instant,
+    unwanted: AtomicBool,
+}
+
+/// Somebody waits for the answer, for as long as this is kept.
+#[derive(Debug)]
+pub(in crate::query) struct Wanted(Arc<Clock>);
+
+// === impl Clock ===
+
+impl Clock {
+    /// A clock that stops a statement at `deadline`, or when `Wanted` is dropped before.
+    pub(in crate::query) fn until(deadline: Instant) -> (Arc<Self>, Wanted) {
+        let clock = Arc::new(Self { deadline, unwanted: AtomicBool::new(false) });
+        (Arc::clone(&clock), Wanted(clock))
+    }
+
+    /// By how much the deadline has passed.
+    pub(in crate::query) fn late_by(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.deadline)
+    }
+
+    fn in_time(&self) -> Result<()> {
+        if !self.unwanted.load(Ordering::Relaxed) && Instant::now() < self.deadline {
+            return Ok(());
+        }
+        Err(DataFusionError::External(Box::new(Passed)))
+    }
+}
+
+// === impl Wanted ===
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.unwanted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `plan`, which ends itself when `clock` says so.
 pub(in crate::query) fn watch(
     plan: Arc<dyn ExecutionPlan>,
-    deadline: Instant,
+    clock: &Arc<Clock>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        let node = watch_condition(node, deadline)?;
-        Ok(Transformed::yes(Arc::new(WatchedExec { input: node, deadline }) as _))
+        let node = watch_condition(node, clock)?;
+        Ok(Transformed::yes(Arc::new(WatchedExec { input: node, clock: Arc::clone(clock) }) as _))
     })
     .data()
 }
@@ -47,47 +89,41 @@ pub(in crate::query) fn watch(
 /// A join evaluates its condition for pair after pair before it gives anything out.
 fn watch_condition(
     node: Arc<dyn ExecutionPlan>,
-    deadline: Instant,
+    clock: &Arc<Clock>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let any: &dyn Any = node.as_ref();
     if let Some(join) = any.downcast_ref::<NestedLoopJoinExec>() {
-        let filter = join.filter().map(|filter| watched_filter(filter, deadline));
+        let filter = join.filter().map(|filter| watched_filter(filter, clock));
         let join = NestedLoopJoinExecBuilder::from(join).with_filter(filter).build()?;
         return Ok(Arc::new(join));
     }
     if let Some(join) = any.downcast_ref::<HashJoinExec>()
         && let Some(filter) = join.filter()
     {
-        return join.builder().with_filter(Some(watched_filter(filter, deadline))).build_exec();
+        return join.builder().with_filter(Some(watched_filter(filter, clock))).build_exec();
     }
     Ok(node)
 }
 
-fn watched_filter(filter: &JoinFilter, deadline: Instant) -> JoinFilter {
-    let condition = WatchedExpr { inner: Arc::clone(filter.expression()), deadline };
+fn watched_filter(filter: &JoinFilter, clock: &Arc<Clock>) -> JoinFilter {
+    let condition =
+        WatchedExpr { inner: Arc::clone(filter.expression()), clock: Arc::clone(clock) };
     let columns = filter.column_indices().to_vec();
     JoinFilter::new(Arc::new(condition), columns, Arc::clone(filter.schema()))
-}
-
-fn in_time(deadline: Instant) -> Result<()> {
-    if Instant::now() < deadline {
-        return Ok(());
-    }
-    Err(DataFusionError::External(Box::new(Passed)))
 }
 
 /// A node that looks at the clock for each batch.
 #[derive(Debug)]
 struct WatchedExec {
     input: Arc<dyn ExecutionPlan>,
-    deadline: Instant,
+    clock: Arc<Clock>,
 }
 
 /// A condition that looks at the clock each time.
 #[derive(Debug)]
 struct WatchedExpr {
     inner: Arc<dyn PhysicalExpr>,
-    deadline: Instant,
+    clock: Arc<Clock>,
 }
 
 // === impl WatchedExec ===
@@ -129,7 +165,7 @@ impl ExecutionPlan for WatchedExec {
         let input = children
             .pop()
             .ok_or_else(|| DataFusionError::Internal("the watch needs its input".to_owned()))?;
-        Ok(Arc::new(Self { input, deadline: self.deadline }))
+        Ok(Arc::new(Self { input, clock: Arc::clone(&self.clock) }))
     }
 
     fn execute(
@@ -137,10 +173,10 @@ impl ExecutionPlan for WatchedExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let deadline = self.deadline;
+        let clock = Arc::clone(&self.clock);
         let rows = self.input.execute(partition, context)?;
         let schema = rows.schema();
-        let watched = rows.map(move |batch| in_time(deadline).and(batch));
+        let watched = rows.map(move |batch| clock.in_time().and(batch));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, watched)))
     }
 }
@@ -177,7 +213,7 @@ impl PhysicalExpr for WatchedExpr {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        in_time(self.deadline)?;
+        self.clock.in_time()?;
         self.inner.evaluate(batch)
     }
 
@@ -192,7 +228,7 @@ impl PhysicalExpr for WatchedExpr {
         let inner = children
             .pop()
             .ok_or_else(|| DataFusionError::Internal("the watch needs its input".to_owned()))?;
-        Ok(Arc::new(Self { inner, deadline: self.deadline }))
+        Ok(Arc::new(Self { inner, clock: Arc::clone(&self.clock) }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,8 +3,8 @@
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 
-/// Where personal data went, by day: each attempt that sent something, once per region of the
-/// people it is about. An attempt that sent no byte moved no data.
+/// Where data went, personal or not, by day: each attempt that sent something, once per region of
+/// the people it is about. An attempt that sent no byte moved no data.
 const DATA_FLOWS: &str = "
     SELECT day, subject_region, destination_region, provider, legal_basis, mechanism,
            count(DISTINCT call_id) AS calls

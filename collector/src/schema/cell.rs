@@ -150,6 +150,13 @@ impl Builder {
     }
 }
 
+/// One value as a column of this form; null where the form cannot hold it.
+pub(crate) fn column_of(form: Form, value: &Value) -> ArrayRef {
+    let mut builder = Builder::new(form);
+    builder.append(value, false);
+    builder.finish()
+}
+
 /// Whether a column of this form can hold `value` without loss.
 pub(crate) fn fits(form: Form, value: &Value) -> bool {
     match form {

@@ -1,16 +1,20 @@
 //! One request and its answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use futures::FutureExt;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
-use crate::collector::{AskError, Collector, CollectorError};
-use crate::config::Limits;
-use crate::query::{Format, QueryError, Scope};
+use crate::collector::{Collector, CollectorError, SqlError};
+use crate::query::{Answer, Format, QueryError, Question, Scope};
+use crate::serve::{Door, name};
 
 /// Room for a statement's escapes and the rest of the JSON around it.
 const BODY_BYTES_FACTOR: usize = 2;
@@ -20,7 +24,7 @@ const NOBODY: &str = "unnamed";
 /// What `POST /v1/audit/sql` takes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
+struct Asked {
     sql: String,
     #[serde(default)]
     format: Option<String>,
@@ -32,14 +36,13 @@ struct Refusal(StatusCode, &'static str, String);
 /// The answer to one request.
 pub(in crate::serve) async fn answer(
     request: Request<Incoming>,
-    collector: &Collector,
-    limits: &Limits,
+    door: &Arc<Door>,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let answered = match (&head.method, head.uri.path()) {
-        (&Method::POST, "/v1/audit/sql") => sql(&head.headers, body, collector, limits).await,
-        (&Method::POST, "/v1/audit/commit") => commit(collector).await,
-        (&Method::GET, "/v1/state") => Ok(json_response(StatusCode::OK, &collector.report())),
+        (&Method::POST, "/v1/audit/sql") => sql(&head.headers, body, door).await,
+        (&Method::POST, "/v1/audit/commit") => commit(&door.collector).await,
+        (&Method::GET, "/v1/state") => Ok(json_response(StatusCode::OK, &door.collector.report())),
         _ => Err(Refusal(
             StatusCode::NOT_FOUND,
             "NOT_FOUND",
@@ -57,31 +60,39 @@ pub(in crate::serve) async fn answer(
 async fn sql(
     headers: &HeaderMap,
     body: Incoming,
-    collector: &Collector,
-    limits: &Limits,
+    door: &Arc<Door>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
-    let max = limits.statement_bytes_max * BODY_BYTES_FACTOR;
+    let max = door.limits.statement_bytes_max * BODY_BYTES_FACTOR;
     let body = Limited::new(body, max).collect().await.map_err(|_broken| {
         let text = format!("the body is longer than {max} bytes, or broke off");
         Refusal(StatusCode::PAYLOAD_TOO_LARGE, "STATEMENT_TOO_LONG", text)
     })?;
-    let question: Question = serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+    let asked: Asked = serde_json::from_slice(&body.to_bytes()).map_err(|error| {
         let text = format!("the body must be {{\"sql\":\"…\",\"format\":\"json\"}}: {error}");
         Refusal(StatusCode::BAD_REQUEST, "INVALID_BODY", text)
     })?;
-    let named = question.format.as_deref().unwrap_or("json");
+    let named = asked.format.as_deref().unwrap_or("json");
     let format = Format::named(named).ok_or_else(|| {
         let text = format!("format `{named}` is not known; use json, csv or table");
         Refusal(StatusCode::BAD_REQUEST, "INVALID_FORMAT", text)
     })?;
     let (who, scope) = party(headers)?;
-    let answer = collector.sql(&who, &scope, &question.sql).await.map_err(refusal)?;
-    // A long answer takes longer to write than async code may block.
-    let written = tokio::task::spawn_blocking(move || answer.to_text(format)).await;
-    let internal = |text: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, "QUERY_FAILED", text);
-    let text = written.map_err(|error| internal(error.to_string()))?;
-    let text = text.map_err(|error| internal(error.to_string()))?;
-    Ok(response(StatusCode::OK, format.content_type(), text))
+    let question = Question { who, scope, sql: asked.sql, format };
+    let answer = ask(Arc::clone(door), question).await.map_err(refusal)?;
+    Ok(response(StatusCode::OK, format.content_type(), answer.text))
+}
+
+/// Asks in a task of its own: this future goes when its client does, and the statement must be on
+/// record then as well.
+async fn ask(door: Arc<Door>, question: Question) -> Result<Answer, SqlError> {
+    let (present, gone) = oneshot::channel::<()>();
+    let asked = tokio::spawn(async move {
+        let left = gone.map(|_dropped| ());
+        door.collector.sql_unless(&question, left).await
+    });
+    let answer = asked.await;
+    drop(present);
+    answer.unwrap_or_else(|broken| Err(QueryError::Failed(broken.to_string()).into()))
 }
 
 async fn commit(collector: &Collector) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -98,34 +109,36 @@ async fn commit(collector: &Collector) -> Result<Response<Full<Bytes>>, Refusal>
 /// Who asks, and whose rows they may see. A tenant that cannot be read is a refusal: it must not
 /// turn into all tenants.
 fn party(headers: &HeaderMap) -> Result<(String, Scope), Refusal> {
-    let said = |name: &str| match headers.get_all(name).iter().collect::<Vec<_>>()[..] {
+    let said = |header: &str| match headers.get_all(header).iter().collect::<Vec<_>>()[..] {
         [] => Ok(None),
-        [value] => match std::str::from_utf8(value.as_bytes()) {
-            Ok(text) if !text.is_empty() => Ok(Some(text.to_owned())),
-            Ok(_) | Err(_) => Err(not_readable(name)),
+        [value] => match name::decoded(value.as_bytes()) {
+            Some(name) => Ok(Some(name)),
+            None => Err(not_readable(header)),
         },
-        _ => Err(not_readable(name)),
+        _ => Err(not_readable(header)),
     };
     let scope = said("x-cordon-tenant")?.map_or(Scope::All, Scope::Tenant);
     let who = said("x-cordon-caller")?.unwrap_or_else(|| NOBODY.to_owned());
     Ok((who, scope))
 }
 
-fn not_readable(name: &str) -> Refusal {
-    let text = format!("`{name}` must stand there once and name somebody");
+fn not_readable(header: &str) -> Refusal {
+    let text = format!("`{header}` must stand there once and name somebody, percent-encoded");
     Refusal(StatusCode::BAD_REQUEST, "INVALID_HEADER", text)
 }
 
-fn refusal(error: AskError) -> Refusal {
+fn refusal(error: SqlError) -> Refusal {
     let text = error.to_string();
     let query = match error {
-        AskError::Query(query) => query,
-        AskError::Access(_) => {
+        SqlError::Query(query) => query,
+        SqlError::Access(_) => {
             return Refusal(StatusCode::SERVICE_UNAVAILABLE, "AUDIT_UNAVAILABLE", text);
         }
     };
     let status = match &query {
         QueryError::Behind
+        | QueryError::BehindAlone
+        | QueryError::Left
         | QueryError::LedgerRefused(_)
         | QueryError::Memory
         | QueryError::Busy => StatusCode::SERVICE_UNAVAILABLE,

@@ -64,10 +64,27 @@ impl Store {
         if after == self.marks {
             return Ok(());
         }
-        let adds = match &rows {
-            Some(rows) => self.write_files(rows.clone()).await?,
-            None => Vec::new(),
-        };
+        let mut adds = Vec::new();
+        if let Some(rows) = rows {
+            let mut writer = self.writer()?;
+            self.write(&mut writer, rows).await?;
+            adds = self.finish(writer).await?;
+        }
+        let partitions = self.table.partition_columns();
+        let partition_by = (!partitions.is_empty())
+            .then(|| partitions.iter().map(|&name| name.to_owned()).collect());
+        let operation =
+            DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None };
+        self.land(adds, Vec::new(), (operation, &after)).await
+    }
+
+    /// Makes one version of files that have been written, and of what else its log entry says.
+    pub(in crate::table) async fn land(
+        &mut self,
+        adds: Vec<Add>,
+        mut actions: Vec<Action>,
+        (operation, marks): (DeltaOperation, &Marks),
+    ) -> Result<(), TableError> {
         self.reached(Step::Written)?;
         for add in &adds {
             let path = self.root.join(&add.path);
@@ -75,7 +92,8 @@ impl Store {
         }
         disk::sync_folder(&self.root).map_err(|e| disk_error(self.table, &self.root, e))?;
         self.reached(Step::Flushed)?;
-        let version = self.enter(adds, &after).await?;
+        actions.extend(adds.into_iter().map(Action::Add));
+        let version = self.enter(actions, operation, marks).await?;
         self.reached(Step::Entered)?;
         disk::sync_log(&self.root, version).map_err(|e| disk_error(self.table, &self.root, e))?;
         self.reached(Step::Done)?;
@@ -83,7 +101,7 @@ impl Store {
     }
 
     /// Reads what the table says now; after an unclear commit this tells whether it landed.
-    async fn refresh(&mut self) -> Result<(), TableError> {
+    pub(in crate::table) async fn refresh(&mut self) -> Result<(), TableError> {
         let before = self.delta.version();
         self.delta.update_state().await.map_err(|e| self.delta_error(e))?;
         if self.delta.version() != before {
@@ -114,34 +132,48 @@ impl Store {
         Ok((rows.num_rows() > 0).then_some(rows))
     }
 
-    async fn write_files(&self, rows: RecordBatch) -> Result<Vec<Add>, TableError> {
+    /// What writes data files of this table.
+    pub(in crate::table) fn writer(&self) -> Result<RecordBatchWriter, TableError> {
         let level = ZstdLevel::try_new(3).expect("3 is a level of zstd");
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_created_by(format!("cordon-collector {}", crate::config::VERSION))
             .build();
-        let mut writer = RecordBatchWriter::for_table(&self.delta)
-            .map_err(|e| self.delta_error(e))?
-            .with_writer_properties(properties);
-        writer.write(rows).await.map_err(|e| self.delta_error(e))?;
+        let writer = RecordBatchWriter::for_table(&self.delta).map_err(|e| self.delta_error(e))?;
+        Ok(writer.with_writer_properties(properties))
+    }
+
+    pub(in crate::table) async fn write(
+        &self,
+        writer: &mut RecordBatchWriter,
+        rows: RecordBatch,
+    ) -> Result<(), TableError> {
+        writer.write(rows).await.map_err(|e| self.delta_error(e))
+    }
+
+    /// Ends the files; they are not flushed.
+    pub(in crate::table) async fn finish(
+        &self,
+        mut writer: RecordBatchWriter,
+    ) -> Result<Vec<Add>, TableError> {
         writer.flush().await.map_err(|e| self.delta_error(e))
     }
 
-    async fn enter(&self, adds: Vec<Add>, after: &Marks) -> Result<u64, TableError> {
+    async fn enter(
+        &self,
+        actions: Vec<Action>,
+        operation: DeltaOperation,
+        marks: &Marks,
+    ) -> Result<u64, TableError> {
         let state = self.delta.snapshot().map_err(|e| self.delta_error(e))?;
         let transaction = |(stream, mark): (&uuid::Uuid, &crate::table::Mark)| {
             Transaction::new(app_id(stream), i64::try_from(mark.seq).unwrap_or(i64::MAX))
         };
         let properties = CommitProperties::default()
-            .with_application_transactions(after.iter().map(transaction).collect())
-            .with_metadata([(MARKS_KEY.to_owned(), marks_to_json(after))]);
-        let partitions = self.table.partition_columns();
-        let partition_by = (!partitions.is_empty())
-            .then(|| partitions.iter().map(|&name| name.to_owned()).collect());
-        let operation =
-            DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None };
+            .with_application_transactions(marks.iter().map(transaction).collect())
+            .with_metadata([(MARKS_KEY.to_owned(), marks_to_json(marks))]);
         let finalized = CommitBuilder::from(properties)
-            .with_actions(adds.into_iter().map(Action::Add).collect())
+            .with_actions(actions)
             .build(Some(state), self.delta.log_store(), operation)
             .await
             .map_err(|e| self.delta_error(e))?;

@@ -27,6 +27,23 @@ impl Store {
     /// # Errors
     /// There is one, and it does not open or is not ours.
     pub async fn open(tables: &Path, table: Table) -> Result<Option<Self>, TableError> {
+        Self::load(tables, table, names_of(&table.schema()).len()).await
+    }
+
+    /// Opens the table in `tables` to be proven: an older version of this program may have made it,
+    /// before its last columns were thought of.
+    ///
+    /// # Errors
+    /// There is one, and it does not open or is not ours.
+    pub async fn open_to_prove(tables: &Path, table: Table) -> Result<Option<Self>, TableError> {
+        Self::load(tables, table, 1).await
+    }
+
+    async fn load(
+        tables: &Path,
+        table: Table,
+        columns_min: usize,
+    ) -> Result<Option<Self>, TableError> {
         let root = tables.join(table.name());
         if !root.join("_delta_log").try_exists().map_err(|e| disk_error(table, &root, e))? {
             return Ok(None);
@@ -39,7 +56,7 @@ impl Store {
             Err(DeltaTableError::NotATable(_)) => return Ok(None),
             Err(source) => return Err(delta_error(table, source)),
         };
-        check_columns(table, &delta)?;
+        check_columns(table, &delta, columns_min)?;
         let marks = read_marks(table, &delta).await?;
         Ok(Some(Self { table, root, delta, marks, watch: Arc::new(NoWatch) }))
     }
@@ -90,21 +107,22 @@ fn delta_columns(table: Table) -> Result<Vec<StructField>, TableError> {
     table.schema().fields().iter().map(field).collect()
 }
 
-/// Refuses a table whose columns are not ours: its rows could not be compared with the ledger.
-fn check_columns(table: Table, delta: &DeltaTable) -> Result<(), TableError> {
+/// Refuses a table whose columns are not ours, in our order, or not `columns_min` of them: its rows
+/// could not be compared with the ledger.
+fn check_columns(table: Table, delta: &DeltaTable, columns_min: usize) -> Result<(), TableError> {
     let state = delta.snapshot().map_err(|e| delta_error(table, e))?;
-    let found = state.snapshot().arrow_schema();
-    let names = |schema: &Schema| -> Vec<(String, String)> {
-        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect()
-    };
-    let (found, wanted) = (names(&found), names(&table.schema()));
-    if found == wanted {
+    let (found, wanted) = (names_of(&state.snapshot().arrow_schema()), names_of(&table.schema()));
+    if wanted.starts_with(&found) && found.len() >= columns_min {
         return Ok(());
     }
     let strange = found.iter().find(|column| !wanted.contains(column));
     let missing = wanted.iter().find(|column| !found.contains(column));
     let what = format!("its columns differ (found {strange:?}, missing {missing:?})");
     Err(TableError::Foreign { table: table.name(), what })
+}
+
+fn names_of(schema: &Schema) -> Vec<(String, String)> {
+    schema.fields().iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect()
 }
 
 /// The marks of the last commit, checked against Delta's own transactions.

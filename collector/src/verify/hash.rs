@@ -1,7 +1,6 @@
 //! Rows as hashes: equal rows have equal hashes, whatever file or builder they come from.
 
-use datafusion::arrow::array::{Array, ArrayRef};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::row::{RowConverter, SortField};
@@ -29,7 +28,7 @@ impl Hasher {
 
     /// The hash of each row, over all columns that come from the event.
     pub(in crate::verify) fn hashes(&self, rows: &RecordBatch) -> Result<Vec<RowHash>, ArrowError> {
-        let columns = proven_columns(self.table, rows)?;
+        let columns = proven_columns(self.table, rows);
         let rows = self.converter.convert_columns(&columns)?;
         let hash = |row: datafusion::arrow::row::Row<'_>| {
             let mut half = [0; 16];
@@ -42,22 +41,16 @@ impl Hasher {
 
 /// The columns whose values come from the event.
 pub(in crate::verify) fn proven(table: Table) -> impl Iterator<Item = &'static Column> {
-    table.columns().iter().filter(move |column| !table.unproven_columns().contains(&column.name))
+    table.columns().iter().filter(move |column| is_proven(table, column))
 }
 
-/// Those columns of `rows`, in the types of the table.
-pub(in crate::verify) fn proven_columns(
-    table: Table,
-    rows: &RecordBatch,
-) -> Result<Vec<ArrayRef>, ArrowError> {
-    let column = |column: &Column| {
-        let found = rows.column_by_name(column.name).ok_or_else(|| {
-            ArrowError::SchemaError(format!("column `{}` is missing", column.name))
-        })?;
-        if *found.data_type() == column.form.data_type() {
-            return Ok(ArrayRef::clone(found));
-        }
-        cast(found, &column.form.data_type())
-    };
-    proven(table).map(column).collect()
+/// Those columns of `rows`, which has the table's columns.
+pub(in crate::verify) fn proven_columns(table: Table, rows: &RecordBatch) -> Vec<ArrayRef> {
+    let columns = table.columns().iter().zip(rows.columns());
+    let proven = columns.filter(|(column, _)| is_proven(table, column));
+    proven.map(|(_, values)| ArrayRef::clone(values)).collect()
+}
+
+fn is_proven(table: Table, column: &Column) -> bool {
+    !table.unproven_columns().contains(&column.name)
 }

@@ -1,18 +1,16 @@
 //! Every row of every table against the event it claims to come from.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::path::PathBuf;
 
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use uuid::Uuid;
 
 use crate::schema::{Batches, Record, Table, decision_key, rows_of};
 use crate::table::{DataFile, Marks, Store};
+use crate::verify::described::{Described, Hidden};
 use crate::verify::hash::{Hasher, RowHash, proven, proven_columns};
 use crate::verify::{Fault, Report};
 
@@ -36,7 +34,7 @@ struct Rows {
     table: Table,
     marks: Marks,
     hasher: Hasher,
-    files: Vec<PathBuf>,
+    files: Vec<DataFile>,
     /// Whether all files could be read: only then is a row that is not there missing.
     whole: bool,
     found: HashMap<(Uuid, u64), Found>,
@@ -136,38 +134,60 @@ impl Rows {
             named: 0,
         };
         match store.data_files() {
-            Ok(files) => files.iter().for_each(|file| rows.take_file(file)),
+            Ok(files) => files.into_iter().for_each(|file| rows.take_file(file)),
             Err(error) => rows.unreadable(&error.to_string()),
         }
         Ok(rows)
     }
 
-    fn take_file(&mut self, file: &DataFile) {
-        let index = self.files.len();
-        self.files.push(file.path.clone());
+    fn take_file(&mut self, file: DataFile) {
         let named = file.path.display().to_string();
         let bytes = std::fs::metadata(&file.path).map_or(0, |data| data.len());
         if bytes != file.bytes {
-            self.fault(
-                "table",
-                None,
-                None,
-                format!("`{named}` has {bytes} bytes, and the table's log says {}", file.bytes),
-            );
+            self.log_fault(None, format!("`{named}` has {bytes} bytes and not {}", file.bytes));
         }
-        let batches = read_file(&file.path);
-        let taken = batches.and_then(|batches| {
-            let mut first = 0;
-            for batch in batches {
-                let batch = batch?;
-                self.take_rows(&batch, index, first)?;
-                first += batch.num_rows();
-            }
-            Ok(())
-        });
-        if let Err(error) = taken {
+        if file.deletes {
+            self.log_fault(None, format!("`{named}` has no deleted rows"));
+        }
+        self.files.push(file);
+        if let Err(error) = self.read_last_file(&named) {
             self.unreadable(&format!("`{named}` cannot be read: {error}"));
         }
+    }
+
+    /// Takes the rows of the file that was added last, and compares them with its description.
+    fn read_last_file(&mut self, named: &str) -> Result<(), ArrowError> {
+        let Some((index, file)) = self.files.iter().enumerate().last() else {
+            return Ok(());
+        };
+        let mut described = Described::new(self.table, file);
+        let mut excluded: Vec<&str> = Vec::new();
+        let mut first = 0;
+        for batch in file.rows(self.table)? {
+            let batch = batch?;
+            self.take_rows(&batch, index, first)?;
+            for Hidden { row, column } in described.take(&batch)? {
+                // One row tells all: others of the column are hidden by the same words.
+                if !excluded.contains(&column) {
+                    excluded.push(column);
+                    let text = format!("`{named}` has a row beyond the bounds of `{column}`");
+                    self.log_fault(Some((&batch, row)), text);
+                }
+            }
+            first += batch.num_rows();
+        }
+        for difference in described.differences() {
+            self.log_fault(None, format!("`{named}` has {difference}"));
+        }
+        Ok(())
+    }
+
+    /// The table's log says something else of a file than the file.
+    fn log_fault(&mut self, row: Option<(&RecordBatch, usize)>, what: String) {
+        let text = format!("the log of table `{}` is wrong: {what}", self.table.name());
+        let place = row.and_then(|(rows, row)| places(self.table, rows).ok()?[row]);
+        let call = row.and_then(|(rows, row)| call_of(rows, row));
+        self.fault("table", place, call, text);
     }
 
     fn take_rows(
@@ -212,7 +232,7 @@ impl Rows {
             let text = format!(
                 "a row of table `{}` is not what its event says ({differing}), in `{}`",
                 self.table.name(),
-                self.files[file].display()
+                self.files[file].path.display()
             );
             self.fault("row", Some(place), call_of(expected, row), text);
         }
@@ -230,7 +250,7 @@ impl Rows {
             return Ok("columns not looked up".to_owned());
         };
         let (found, expected) =
-            (proven_columns(self.table, &found)?, proven_columns(self.table, expected)?);
+            (proven_columns(self.table, &found), proven_columns(self.table, expected));
         let pairs = proven(self.table).zip(found.iter().zip(&expected));
         let differ = pairs.filter(|(_, (found, expected))| found != expected);
         let names: Vec<&str> = differ.map(|(column, _)| column.name).collect();
@@ -244,7 +264,7 @@ impl Rows {
             return Ok(None);
         }
         let mut first = 0;
-        for batch in read_file(&self.files[file])? {
+        for batch in self.files[file].rows(self.table)? {
             let batch = batch?;
             if row < first + batch.num_rows() {
                 return Ok(Some(batch.slice(row - first, 1)));
@@ -280,7 +300,8 @@ impl Rows {
 
     fn decision_keys(&self) -> HashSet<(String, String)> {
         let mut keys = HashSet::new();
-        let batches = self.files.iter().filter_map(|path| read_file(path).ok()).flatten().flatten();
+        let read = |file: &DataFile| file.rows(self.table).ok();
+        let batches = self.files.iter().filter_map(read).flatten().flatten();
         for batch in batches {
             let column = |name| batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
             let (Some(digests), Some(versions)) = (column("digest"), column("policy_set_version"))
@@ -309,16 +330,6 @@ impl Rows {
         let (stream, seq) = place.unzip();
         self.faults.push(Fault { kind, stream, segment: None, seq, call_id, detail });
     }
-}
-
-type FileBatches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
-
-/// The rows of a data file, as they lie there: not through the table's log, which may say another
-/// size.
-fn read_file(path: &PathBuf) -> Result<FileBatches, ArrowError> {
-    let file = File::open(path)?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)?.build()?;
-    Ok(Box::new(reader))
 }
 
 /// Which event each row names.

@@ -1,16 +1,19 @@
 //! Commits: broken off at every step and begun again, nothing comes twice and nothing is missing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cordon_collector::collector::Collector;
 use cordon_collector::config::Limits;
 use cordon_collector::query::Scope;
 use cordon_collector::schema::Table;
 use cordon_collector::table::{Step, Store, Watch};
+use cordon_collector::verify::prove;
 use serde_json::json;
 
-use crate::world::{World, limits, rows, run, value};
+use crate::world::{World, ask, copy_folder, limits, rows, run, value};
 
 /// Breaks off the first commit of one table at one step.
 #[derive(Debug)]
@@ -105,6 +108,37 @@ fn the_same_rows_given_twice_land_once() {
 }
 
 #[test]
+fn small_files_are_merged_and_every_row_stays() {
+    run(async {
+        let world = World::new();
+        let collector = world.collector().await;
+        for _file in 0..4 {
+            world.calls("acme", 1);
+            collector.commit().await.unwrap();
+        }
+        collector.stop("test").await.unwrap();
+        let tables = world.folder().tables();
+        for table in [Table::Events, Table::Calls, Table::Attempts] {
+            let mut store = Store::open(&tables, table).await.unwrap().unwrap();
+            let (files, marks) = (store.data_files().unwrap().len(), store.marks().clone());
+            assert_eq!(store.merge_small_files(4).await.unwrap().len(), 4, "{table:?}");
+            assert_eq!(store.data_files().unwrap().len(), files - 3);
+            assert!(store.merge_small_files(4).await.unwrap().is_empty());
+            let store = Store::open(&tables, table).await.unwrap().unwrap();
+            assert_eq!(*store.marks(), marks);
+        }
+        let report = prove(&world.folder()).await.unwrap();
+        assert!(report.is_ok(), "{}", report.to_text());
+        let collector = world.collector().await;
+        assert_eq!(rows(&collector, COUNTS).await, [counted(4)]);
+        world.calls("acme", 1);
+        collector.commit().await.unwrap();
+        assert_eq!(rows(&collector, COUNTS).await, [counted(5)]);
+        collector.stop("test").await.unwrap();
+    });
+}
+
+#[test]
 fn a_table_that_does_not_open_is_set_aside_and_rebuilt() {
     run(async {
         let world = World::new();
@@ -126,7 +160,7 @@ fn a_table_that_does_not_open_is_set_aside_and_rebuilt() {
     });
 }
 
-/// Tells when a commit of `calls` is done.
+/// Tells when a version of `calls` is there.
 #[derive(Debug)]
 struct Told(tokio::sync::mpsc::Sender<()>);
 
@@ -137,6 +171,30 @@ impl Watch for Told {
         }
         true
     }
+}
+
+#[test]
+fn a_running_collector_merges_by_itself_and_takes_away_what_it_merged() {
+    run(async {
+        let world = World::new();
+        let (told, mut heard) = tokio::sync::mpsc::channel(64);
+        let limits =
+            Limits { commit_rows: 1, merge_files: 2, merged_kept: Duration::ZERO, ..limits() };
+        let collector = world.collector_with(limits, Arc::new(Told(told))).await;
+        // At least three commits, and a merge behind the second.
+        for _version in 0..4 {
+            world.calls("acme", 1);
+            tokio::time::timeout(Duration::from_secs(30), heard.recv()).await.unwrap().unwrap();
+        }
+        assert_eq!(rows(&collector, COUNTS).await, [counted(4)]);
+        collector.stop("test").await.unwrap();
+        let tables = world.folder().tables();
+        let store = Store::open(&tables, Table::Calls).await.unwrap().unwrap();
+        let day = std::fs::read_dir(tables.join("calls/call_date=2026-11-22")).unwrap();
+        let there: Vec<_> = day.map(|file| file.unwrap().path()).collect();
+        assert_eq!(there.len(), store.data_files().unwrap().len(), "{there:?}");
+        assert!(there.len() < usize::try_from(store.version().unwrap().number).unwrap());
+    });
 }
 
 #[test]
@@ -158,36 +216,100 @@ fn rows_are_committed_by_themselves_when_they_are_many_or_old() {
     });
 }
 
+/// What the tables on disk hold: their versions.
+fn versions(collector: &Collector) -> Vec<serde_json::Value> {
+    let report = collector.report();
+    Table::ALL.map(|table| report["tables"][table.name()]["version"].clone()).to_vec()
+}
+
+async fn refused(collector: &Collector) -> String {
+    let refused = ask(collector, &Scope::All, "SELECT 1").await.unwrap_err().to_string();
+    let report = collector.report();
+    assert_eq!(report["reach"], json!("refused"));
+    assert!(report["lag_seconds"].is_null(), "the gateway takes it for one that is down");
+    refused
+}
+
+/// A collector has committed and died; then the ledger's older state of one call came back, and
+/// `calls` more were made.
+async fn restored_from_an_older_state(calls: usize) -> World {
+    let mut world = World::new();
+    world.calls("acme", 1);
+    world.close_ledger();
+    let root = world.folder().root().to_owned();
+    let copy = tempfile::TempDir::new().unwrap();
+    for part in ["ledger", "heads"] {
+        copy_folder(&root.join(part), &copy.path().join(part));
+    }
+    world.open_ledger();
+    world.calls("acme", 3);
+    let collector = world.collector().await;
+    collector.commit().await.unwrap();
+    // Not stopped: `decisions`, which has no rows, has not written down how far it came.
+    drop(collector);
+    world.close_ledger();
+    for part in ["ledger", "heads"] {
+        std::fs::remove_dir_all(root.join(part)).unwrap();
+        copy_folder(&copy.path().join(part), &root.join(part));
+    }
+    world.open_ledger();
+    world.calls("acme", calls);
+    world
+}
+
 #[test]
-fn a_ledger_with_another_history_is_refused() {
+fn a_ledger_with_another_history_is_refused_at_every_look() {
     run(async {
-        let mut world = World::new();
-        world.calls("acme", 1);
-        world.close_ledger();
-        let root = world.folder().root().to_owned();
-        let copy = tempfile::TempDir::new().unwrap();
-        for part in ["ledger", "heads"] {
-            copy_folder(&root.join(part), &copy.path().join(part));
-        }
-        world.open_ledger();
-        world.calls("acme", 3);
+        let world = restored_from_an_older_state(5).await;
         let collector = world.collector().await;
+        let before = versions(&collector);
+        for _look in 0..3 {
+            let why = refused(&collector).await;
+            assert!(why.contains("second history"), "{why}");
+            let why = collector.commit().await.unwrap_err().to_string();
+            assert!(why.contains("cannot be followed"), "{why}");
+        }
+        assert_eq!(versions(&collector), before, "nothing of it is committed");
+        collector.stop("test").await.unwrap_err();
+    });
+}
+
+#[test]
+fn a_ledger_that_is_shorter_than_its_tables_is_refused() {
+    run(async {
+        let world = restored_from_an_older_state(0).await;
+        let collector = world.collector().await;
+        for _look in 0..2 {
+            let why = refused(&collector).await;
+            assert!(why.contains("was read before and is gone"), "{why}");
+        }
+        collector.stop("test").await.unwrap_err();
+    });
+}
+
+#[test]
+fn a_ledger_that_could_not_be_read_for_a_while_loses_no_row() {
+    run(async {
+        let world = World::new();
+        world.calls("acme", 1500);
+        let mut segments = Vec::new();
+        for stream in std::fs::read_dir(world.folder().ledger()).unwrap() {
+            let stream = stream.unwrap().path();
+            let files = stream.read_dir().into_iter().flatten();
+            let segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "segment");
+            segments.extend(files.map(|file| file.unwrap().path()).filter(segment));
+        }
+        segments.sort();
+        let away = world.folder().root().join("away");
+        std::fs::rename(&segments[1], &away).unwrap();
+        let collector = world.collector().await;
+        refused(&collector).await;
+        std::fs::rename(&away, &segments[1]).unwrap();
+        let count = value(&collector, "SELECT count(DISTINCT call_id) FROM calls").await;
+        assert_eq!(count, json!(1500));
         collector.commit().await.unwrap();
+        assert_eq!(value(&collector, "SELECT count(*) FROM calls").await, json!(1500));
         collector.stop("test").await.unwrap();
-        world.close_ledger();
-        // An older state comes back, and is written on.
-        for part in ["ledger", "heads"] {
-            std::fs::remove_dir_all(root.join(part)).unwrap();
-            copy_folder(&copy.path().join(part), &root.join(part));
-        }
-        world.open_ledger();
-        world.calls("acme", 5);
-        let collector = world.collector().await;
-        let refused = collector.sql("test", &Scope::All, "SELECT 1").await.unwrap_err();
-        assert!(refused.to_string().contains("second history"), "{refused}");
-        assert_eq!(collector.report()["reach"], json!("refused"));
-        let refused = collector.commit().await.unwrap_err();
-        assert!(refused.to_string().contains("cannot be followed"), "{refused}");
     });
 }
 
@@ -206,17 +328,4 @@ fn tables_outlive_a_stream_that_was_moved_away() {
         assert_eq!(value(&collector, "SELECT count(*) FROM calls").await, json!(6));
         collector.stop("test").await.unwrap();
     });
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

@@ -1,10 +1,9 @@
 //! What is refused, and that what only reads is right.
 
-use cordon_collector::collector::AskError;
-use cordon_collector::query::Scope;
+use cordon_collector::query::{Format, Scope};
 use serde_json::json;
 
-use crate::world::{World, rows, run, tenant, value};
+use crate::world::{World, question, refusal, rows, run, tenant, value};
 
 const REFUSED: &str = include_str!("../cases/refused.txt");
 
@@ -17,8 +16,7 @@ fn a_statement_that_does_more_than_read_is_refused() {
         let statements = REFUSED.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         for sql in statements {
             for scope in [Scope::All, tenant("acme")] {
-                let error = collector.sql("test", &scope, sql).await;
-                let Err(AskError::Query(error)) = error else { panic!("{sql} was answered") };
+                let error = refusal(&collector, &question(&scope, sql, Format::Csv)).await;
                 assert!(["READ_ONLY", "INVALID_SQL"].contains(&error.code()), "{sql}: {error}");
             }
         }
@@ -27,6 +25,34 @@ fn a_statement_that_does_more_than_read_is_refused() {
                    body_json LIKE '%\"outcome\":\"READ_ONLY\"%'";
         assert!(value(&collector, sql).await.as_i64().unwrap() > 20, "refusals are recorded too");
         assert_eq!(value(&collector, "SELECT count(*) FROM calls").await, json!(1));
+        collector.stop("test").await.unwrap();
+    });
+}
+
+#[test]
+fn a_column_that_grows_without_end_is_refused_before_it_is_planned() {
+    run(async {
+        let world = World::new();
+        let collector = world.collector().await;
+        let doubled = |steps: usize| {
+            let step = |n: usize| format!("a{n} AS (SELECT x + x AS x FROM a{})", n - 1);
+            let steps: Vec<String> = (1..=steps).map(step).collect();
+            let last = steps.len();
+            format!(
+                "WITH a0 AS (SELECT seq AS x FROM calls), {} SELECT 1 FROM a{last} WHERE x > 1",
+                steps.join(", ")
+            )
+        };
+        let endless = question(&Scope::All, &doubled(40), Format::Csv);
+        let error = refusal(&collector, &endless).await;
+        assert_eq!(error.code(), "READ_ONLY");
+        assert!(error.to_string().contains("too many terms"), "{error}");
+        assert_eq!(rows(&collector, &doubled(4)).await.len(), 0);
+        for amplifier in ["repeat('x', 2147483647)", "lpad('x', 2147483647, 'y')", "range(1, 9)"] {
+            let sql = format!("SELECT {amplifier}");
+            let error = refusal(&collector, &question(&Scope::All, &sql, Format::Csv)).await;
+            assert_eq!(error.code(), "INVALID_SQL", "{sql}");
+        }
         collector.stop("test").await.unwrap();
     });
 }

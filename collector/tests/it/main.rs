@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod commits;
+mod door;
 mod guard;
 mod limits;
 mod process;

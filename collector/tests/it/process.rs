@@ -1,12 +1,13 @@
 //! The built program, as the gateway and an auditor start it.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, copy_folder};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cordon-collector");
 
@@ -78,6 +79,39 @@ fn the_end_of_its_input_drains_to_the_last_durable_record() {
     std::fs::create_dir(copy.path().join("ledger")).unwrap();
     std::fs::rename(data.join("tables"), copy.path().join("tables")).unwrap();
     assert_eq!(sql(copy.path(), "SELECT count(*) AS n FROM calls"), json!([{"n": 50}]));
+}
+
+/// Every file below a folder, with its bytes.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), std::fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_question_changes_nothing_in_a_copy() {
+    let mut world = World::new();
+    let data = world.folder().root().to_owned();
+    world.calls("acme", 3);
+    world.close_ledger();
+    assert_eq!(sql(&data, "SELECT count(*) AS n FROM calls"), json!([{"n": 3}]));
+    let copy = tempfile::TempDir::new().unwrap();
+    for part in ["ledger", "heads"] {
+        copy_folder(&data.join(part), &copy.path().join(part));
+    }
+    let before = files(copy.path());
+    let output = collector(copy.path(), &["sql", "SELECT count(*) FROM calls", "--format", "csv"]);
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("\r\n3\r\n"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("is a copy") && said.contains("not recorded"), "{said}");
+    assert!(files(copy.path()) == before, "the evidence is as it was");
 }
 
 #[test]

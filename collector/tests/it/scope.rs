@@ -1,9 +1,10 @@
 //! The tenant's wall: no statement shows, counts, or trips over another tenant's rows.
 
 use cordon_collector::collector::Collector;
+use cordon_collector::query::Format;
 use serde_json::json;
 
-use crate::world::{World, rows_of, run, tenant, value_of};
+use crate::world::{World, ask, question, rows_of, run, tenant, value_of};
 
 async fn two_tenants(committed: bool) -> (World, Collector) {
     let world = World::new();
@@ -75,7 +76,7 @@ fn an_expression_that_fails_on_foreign_rows_does_not_fail() {
         ];
         for sql in oracles {
             assert_eq!(value_of(&collector, &tenant("acme"), sql).await, json!(3), "{sql}");
-            collector.sql("test", &tenant("rival"), sql).await.unwrap_err();
+            ask(&collector, &tenant("rival"), sql).await.unwrap_err();
         }
         collector.stop("test").await.unwrap();
     });
@@ -103,7 +104,9 @@ fn statistics_and_catalogues_tell_nothing_of_others() {
 fn a_tenants_question_is_an_event_of_that_tenant() {
     run(async {
         let (_world, collector) = two_tenants(false).await;
-        collector.sql("ana", &tenant("acme"), "SELECT 1").await.unwrap();
+        let mut question = question(&tenant("acme"), "SELECT 1", Format::Csv);
+        question.who = "ana".to_owned();
+        collector.sql(&question).await.unwrap();
         let sql =
             "SELECT count(*) FROM events WHERE kind = 'access' AND body_json LIKE '%\"ana\"%'";
         assert_eq!(value_of(&collector, &tenant("acme"), sql).await, json!(1));

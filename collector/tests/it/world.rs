@@ -1,11 +1,12 @@
 //! A data folder with a gateway's stream in it, and collectors to start on it.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 
-use cordon_collector::collector::Collector;
+use cordon_collector::collector::{Collector, SqlError};
 use cordon_collector::config::{DataFolder, Limits};
-use cordon_collector::query::{Format, Scope};
+use cordon_collector::query::{Answer, Format, QueryError, Question, Scope};
 use cordon_collector::table::{NoWatch, Watch};
 use cordon_ledger::append::{Ledger, Options};
 use cordon_ledger::disk::RealDisk;
@@ -106,14 +107,33 @@ pub(crate) fn limits() -> Limits {
     Limits { commit_every: std::time::Duration::from_secs(3600), ..Limits::default() }
 }
 
+pub(crate) fn question(scope: &Scope, sql: &str, format: Format) -> Question {
+    Question { who: "test".to_owned(), scope: scope.clone(), sql: sql.to_owned(), format }
+}
+
+pub(crate) async fn ask(
+    collector: &Collector,
+    scope: &Scope,
+    sql: &str,
+) -> Result<Answer, SqlError> {
+    collector.sql(&question(scope, sql, Format::Json)).await
+}
+
+/// Why a question has no answer.
+pub(crate) async fn refusal(collector: &Collector, question: &Question) -> QueryError {
+    match collector.sql(question).await {
+        Err(SqlError::Query(error)) => error,
+        other => panic!("{}: {other:?}", question.sql),
+    }
+}
+
 /// All rows of an answer, as JSON gives them.
 pub(crate) async fn rows(collector: &Collector, sql: &str) -> Vec<Value> {
     rows_of(collector, &Scope::All, sql).await
 }
 
 pub(crate) async fn rows_of(collector: &Collector, scope: &Scope, sql: &str) -> Vec<Value> {
-    let answer = collector.sql("test", scope, sql).await.unwrap();
-    serde_json::from_str(&answer.to_text(Format::Json).unwrap()).unwrap()
+    serde_json::from_str(&ask(collector, scope, sql).await.unwrap().text).unwrap()
 }
 
 /// The one value of an answer of one row and one column.
@@ -129,6 +149,19 @@ pub(crate) async fn value_of(collector: &Collector, scope: &Scope, sql: &str) ->
 
 pub(crate) fn tenant(name: &str) -> Scope {
     Scope::Tenant(name.to_owned())
+}
+
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// Runs a test on threads with room for deep plans.

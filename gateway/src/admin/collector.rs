@@ -42,8 +42,6 @@ pub(crate) enum CollectorError {
     TooLarge,
     #[error("the collector broke off its answer; see its log")]
     Broken,
-    #[error("the tenant's name does not fit into a header; ask with `cordon audit sql`")]
-    Scope,
 }
 
 const AT_ONCE_MAX: usize = 4;
@@ -61,7 +59,7 @@ impl Collector {
         scope: &Scope,
         body: Bytes,
     ) -> Result<Answer, CollectorError> {
-        let request = request(path, scope, body)?;
+        let request = request(path, scope, body);
         let _place = self.places.try_acquire().map_err(|_full| CollectorError::Busy)?;
         match timeout(self.deadline, self.exchange(request)).await {
             Ok(answer) => answer,
@@ -94,17 +92,39 @@ impl Collector {
     }
 }
 
-fn request(
-    path: &'static str,
-    scope: &Scope,
-    body: Bytes,
-) -> Result<Request<Full<Bytes>>, CollectorError> {
+fn request(path: &'static str, scope: &Scope, body: Bytes) -> Request<Full<Bytes>> {
     let mut request = Request::post(path)
         .header(header::HOST, "collector")
         .header(header::CONTENT_TYPE, "application/json")
-        .header("x-cordon-caller", &scope.key_id);
+        .header("x-cordon-caller", encoded(&scope.key_id));
     if let Some(tenant) = &scope.tenant {
-        request = request.header("x-cordon-tenant", tenant);
+        request = request.header("x-cordon-tenant", encoded(tenant));
     }
-    request.body(Full::new(body)).map_err(|_invalid| CollectorError::Scope)
+    request.body(Full::new(body)).expect("encoded names are values of headers")
+}
+
+/// A name as the collector reads it: HTTP trims spaces and takes ASCII only, and a tenant must not
+/// arrive as another. All but letters, digits and `-_.` is percent-encoded.
+fn encoded(name: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let piece = |byte: u8| match plain(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    name.bytes().map(piece).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_never_sent_as_another() {
+        for (tenant, sent) in [("acme", "acme"), ("acme ", "acme%20"), ("müller", "m%C3%BCller")] {
+            let scope = Scope { tenant: Some(tenant.to_owned()), key_id: "key_1".to_owned() };
+            let request = request("/v1/audit/sql", &scope, Bytes::new());
+            assert_eq!(request.headers()["x-cordon-tenant"], sent);
+            assert_eq!(request.headers()["x-cordon-caller"], "key_1");
+        }
+    }
 }

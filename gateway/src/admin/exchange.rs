@@ -247,7 +247,6 @@ impl From<CollectorError> for Refused {
             CollectorError::Slow => (504, "collector_timeout"),
             CollectorError::TooLarge => (422, "result_too_large"),
             CollectorError::Broken => (502, "collector_error"),
-            CollectorError::Scope => (500, "collector_error"),
         };
         Self { status, kind, message: fault.to_string() }
     }

@@ -187,7 +187,8 @@ enum Ended {
     ByItself,
 }
 
-/// The part of the collector's state that is a metric here.
+/// The part of the collector's state that is a metric here. One that cannot go on says no lag, and
+/// counts as one that is down.
 #[derive(Debug, Deserialize)]
 struct State {
     lag_seconds: f64,
@@ -208,5 +209,16 @@ async fn state(socket: &Path) -> Result<State, Box<dyn std::error::Error + Send 
     tokio::select! {
         state = asked => state,
         ended = connection => Err(ended.err().map_or("the collector hung up".into(), Into::into)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_that_cannot_say_its_lag_counts_as_down() {
+        assert!(serde_json::from_str::<State>("{\"lag_seconds\":0.5}").is_ok());
+        assert!(serde_json::from_str::<State>("{\"lag_seconds\":null}").is_err());
     }
 }

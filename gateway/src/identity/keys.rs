@@ -68,7 +68,9 @@ pub enum KeyError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Attribute(#[from] AttributeError),
-    #[error("`{value}` is no {what}: use 1 to 128 letters, digits and `-_.@ `")]
+    #[error(
+        "`{value}` is no {what}: use 1 to 128 letters, digits and `-_.@ `, no space at either end"
+    )]
     Name { what: &'static str, value: String },
     #[error("a key needs a role: `caller`, `auditor` or `operator`")]
     NoRole,
@@ -229,7 +231,8 @@ fn check(new: &NewKey, today: Day) -> Result<(), KeyError> {
 
 fn name(what: &'static str, value: &str) -> Result<(), KeyError> {
     let allowed = |c: char| c.is_alphanumeric() || "-_.@ ".contains(c);
-    let fits = !value.trim().is_empty() && value.len() <= NAME_BYTES_MAX;
+    // Two names that look alike must not be two tenants.
+    let fits = !value.is_empty() && value == value.trim() && value.len() <= NAME_BYTES_MAX;
     if !fits || !value.chars().all(allowed) {
         return Err(KeyError::Name { what, value: value.to_owned() });
     }

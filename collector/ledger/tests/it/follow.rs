@@ -84,6 +84,30 @@ fn a_reader_resumes_behind_any_event() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_for_a_while_costs_no_event() {
+    let disk = SimulatedDisk::new();
+    let (ledger, _) = open_with(&disk, options(4096)).unwrap();
+    for number in 0..60 {
+        record(&ledger, change(number));
+    }
+    let path = segments(&disk, &stream_path(&ledger)).remove(2);
+    let bytes = disk.bytes(&path).unwrap();
+
+    let mut follower = follower(&disk);
+    cordon_ledger::Storage::remove(&disk, &path).unwrap();
+    let mut records = follower.next_batch(usize::MAX, usize::MAX).unwrap();
+    assert!(!records.is_empty(), "what lies before it is given out");
+    for _try in 0..2 {
+        let gone = follower.next_batch(usize::MAX, usize::MAX);
+        assert!(matches!(gone, Err(FollowError::Missing { .. })));
+    }
+    disk.put(&path, &bytes);
+    records.extend(follower.next_batch(usize::MAX, usize::MAX).unwrap());
+
+    assert_eq!(records, read(&disk));
+}
+
+#[test]
 fn a_second_history_is_refused() {
     let disk = SimulatedDisk::new();
     let (ledger, _) = open(&disk);

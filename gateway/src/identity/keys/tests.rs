@@ -39,6 +39,16 @@ fn the_checksum_is_the_crc_that_scanners_compute() {
     assert_eq!(number, 0xCBF4_3926);
 }
 
+#[test]
+fn a_name_that_looks_like_another_is_refused() {
+    for right in ["acme", "Acme Corp.", "müller", "a@b-c_d"] {
+        assert!(name("tenant", right).is_ok(), "{right}");
+    }
+    for wrong in ["", " ", "acme ", " acme", "acme\u{a0}", "a\r\nb", &"x".repeat(129)] {
+        assert!(name("tenant", wrong).is_err(), "{wrong}");
+    }
+}
+
 #[tokio::test]
 async fn a_pepper_that_is_lost_or_exchanged_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
