@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     classify::{Redaction, Settings, declared::Declared},
     identity::attributes::DataAttributes,
-    policy::{Decided, Effect, quarter::Quarter, sample},
+    policy::{Decided, Effect, decision::Retention, quarter::Quarter, sample},
 };
 
 const CARD: &str = "4111 1111 1111 1111";
@@ -37,6 +37,7 @@ fn permit(duties: Duties) -> Permit {
         excluded: Vec::new(),
         missing: Vec::new(),
         notify: Vec::new(),
+        retention: Retention::default(),
     };
     let target = Permitted {
         upstream: sample::upstream("there", sample::candidate()),
