@@ -243,7 +243,9 @@ impl Classifier {
             let plain = Plain::of(text.text);
             let mut found = patterns::Found::new(&mut hits, &mut gathered.labels);
             self.patterns.scan(&plain, text.replaceable, &self.settings, &mut found);
-            gathered.unscannable = gathered.unscannable.saturating_add(found.unreadable);
+            let (unreadable, overflowed) = (found.unreadable, found.overflowed);
+            gathered.unscannable = gathered.unscannable.saturating_add(unreadable);
+            gathered.overflowed |= overflowed;
             gathered.take(&mut hits, &plain, text);
             if gathered.overflowed {
                 break;
@@ -271,7 +273,7 @@ impl Classifier {
                 return Err(Leftover { what: category });
             }
         }
-        match after.labels.first_beyond(&before.labels) {
+        match after.labels.first_beyond(&before.labels, before.tlp()) {
             Some(label) => Err(Leftover { what: label }),
             None => Ok(()),
         }
@@ -316,6 +318,11 @@ impl Gathered {
                 replaceable: text.replaceable,
             });
         }
+    }
+
+    /// Where it was found.
+    pub fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// The places counted by category.

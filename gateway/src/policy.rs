@@ -133,7 +133,6 @@ pub struct Rule {
 pub enum LogBody {
     None,
     Hash,
-    Redacted,
 }
 
 /// What the host must do with a permitted call; only what we understand can be in here.
@@ -143,8 +142,6 @@ pub struct Duties {
     pub redact: Vec<(String, crate::classify::Redaction)>,
     pub rescan: bool,
     pub log_body: LogBody,
-    pub retain_decision_days: Option<u64>,
-    pub retain_body_days: Option<u64>,
     /// Largest `max_tokens` that may be asked of an upstream.
     pub max_tokens: Option<u64>,
     pub zdr_required: bool,
@@ -183,6 +180,8 @@ pub struct Decided {
     pub(crate) missing: Vec<String>,
     /// Who is told, and how urgently; of refusals too.
     pub(crate) notify: Vec<(String, String)>,
+    /// How long records are kept; of refusals too.
+    pub(crate) retention: decision::Retention,
 }
 
 /// The right to attempt the named upstreams with this call's content; nothing else grants it.
@@ -485,8 +484,6 @@ impl Duties {
             redact: Vec::new(),
             rescan: false,
             log_body: LogBody::Hash,
-            retain_decision_days: None,
-            retain_body_days: None,
             max_tokens: None,
             zdr_required: false,
             label_ai: false,

@@ -6,8 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    catalog::{Upstream, facts::CandidateKind},
-    identity::attributes::Known,
+    catalog::Upstream,
     policy::{Permit, Permitted},
 };
 
@@ -58,12 +57,6 @@ impl PartialEq for Permitted {
     }
 }
 
-/// Whether the contract says that the provider keeps nothing; our own machine keeps what we keep.
-fn retains_nothing(upstream: &Upstream) -> bool {
-    let facts = upstream.facts();
-    facts.zdr == Known::Yes || facts.kind == CandidateKind::Local
-}
-
 /// The order in which one call tries its permitted upstreams.
 #[derive(Debug)]
 pub struct Plan {
@@ -80,14 +73,12 @@ struct Step {
 
 impl Plan {
     /// Orders the targets of `permit` by its legal rank, then as the route lists them, and
-    /// leaves out those that `can_be_tried` denies. Where policy demands that nothing is retained,
-    /// only a contract that says so will do.
+    /// leaves out those that `can_be_tried` denies.
     pub fn new(permit: &Permit, can_be_tried: impl Fn(&Upstream) -> bool) -> Self {
         let mut steps: Vec<Step> = permit
             .targets()
             .iter()
             .filter(|target| can_be_tried(&target.upstream))
-            .filter(|target| !permit.duties().zdr_required || retains_nothing(&target.upstream))
             .map(|target| Step { target: target.clone(), attempts: 0 })
             .collect();
         steps.sort_by_key(|step| step.target.rank);

@@ -34,7 +34,7 @@ decide := {
 	"candidates": candidates,
 	"excluded": excluded,
 	"request_rules": request_rules,
-	"obligations": merge.obligations,
+	"obligations": object.union(merge.obligations, awaited),
 	"waived": [],
 	"warnings": sort(warnings),
 	"packs": {name: data.packs[name].version | some name in gathered.active},
@@ -156,11 +156,17 @@ ids := [id |
 	id := candidate.id
 ]
 
+# What keeps the request from being answered: refusals, or the rules that wait for an approval.
 request_rules := [{"id": id, "missing": missing_of(refusals, id)} |
-	some id in sort(refusing)
+	some id in sort(refusing | waiting_for)
 ]
 
 refusing contains entry.rule if some entry in refusals
+
+waiting_for contains entry.rule if {
+	waiting
+	some entry in approvals_missing
+}
 
 missing_of(entries, rule) := sort({path |
 	some entry in entries
@@ -222,10 +228,7 @@ eligible := [id | some id in ids; not reasons[id]]
 
 default effect := "deny"
 
-effect := "needs_approval" if {
-	not refused
-	count(approvals_missing) > 0
-}
+effect := "needs_approval" if waiting
 
 effect := "local_only" if {
 	not refused
@@ -243,10 +246,23 @@ refused if count(refusals) > 0
 
 refused if count(eligible) == 0
 
+waiting if {
+	not refused
+	count(approvals_missing) > 0
+}
+
 # An approval is waited for unless the host has seen a valid one of its kind.
-approvals_missing contains kind if {
-	some kind in gathered.approvals
-	not approved(kind)
+approvals_missing contains entry if {
+	some entry in gathered.approvals
+	not approved(entry.kind)
+}
+
+default awaited := {}
+
+# One approval at a time: the first of their kinds.
+awaited := {"approval": {"kind": first, "ttl_s": data.org.approval_ttl_s}} if {
+	waiting
+	first := min([entry.kind | some entry in approvals_missing])
 }
 
 approved(kind) if {

@@ -109,7 +109,10 @@ test_every_rule_that_speaks_has_an_entry if {
 	every name, _ in data.packs {
 		data.cordon.packs[name]
 	}
-	every table in ["adequacy", "bis", "dpf", "eea", "export", "itar", "markings", "scc"] {
+	every table in [
+		"adequacy", "advisories", "bis", "categories", "dpf", "eea",
+		"export", "itar", "markings", "org", "profiles", "scc",
+	] {
 		data.holds_until[table] > "2026"
 	}
 }

@@ -56,6 +56,13 @@ org_countries contains input.caller.org.ultimate_parent_hq
 # A candidate's fact by its path, or `unknown`.
 of(candidate, path) := object.get(candidate, path, "unknown")
 
+# Every country with a hand in a candidate: where it runs, and who owns it, operates it, or works
+# for it.
+hands(candidate) := {country |
+	some path in [["provider_hq"], ["ultimate_parent_hq"], ["operator", "hq"], ["region"]]
+	country := of(candidate, path)
+} | {country | some country in listed(candidate, ["subprocessors"])}
+
 # A candidate's list by its path; what is no list, such as `unknown`, has nothing in it.
 listed(candidate, path) := list if {
 	list := object.get(candidate, path, [])

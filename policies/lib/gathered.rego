@@ -52,7 +52,7 @@ permitted_by[name] contains entry.candidate if {
 	in_force(entry.rule)
 }
 
-approvals contains entry.kind if {
+approvals contains {"kind": entry.kind, "rule": entry.rule} if {
 	some name in active
 	some entry in approve_of(name)
 	in_force(entry.rule)
@@ -137,6 +137,8 @@ oblige_of("markings") := markings.oblige
 oblige_of("org") := org.oblige
 
 oblige_of("us-ear") := ear.oblige
+
+warn_of("gdpr") := gdpr.warn
 
 warn_of("itar") := itar.warn
 

@@ -13,7 +13,11 @@ fresh contains name if {
 
 warnings contains "STALE-ADEQUACY" if not fresh.adequacy
 
+warnings contains "STALE-ADVISORIES" if not "advisories" in fresh
+
 warnings contains "STALE-BIS" if not "bis" in fresh
+
+warnings contains "STALE-CATEGORIES" if not "categories" in fresh
 
 warnings contains "STALE-DPF" if not "dpf" in fresh
 
@@ -24,6 +28,10 @@ warnings contains "STALE-EXPORT" if not "export" in fresh
 warnings contains "STALE-ITAR" if not "itar" in fresh
 
 warnings contains "STALE-MARKINGS" if not "markings" in fresh
+
+warnings contains "STALE-ORG" if not "org" in fresh
+
+warnings contains "STALE-PROFILES" if not "profiles" in fresh
 
 warnings contains "STALE-SCC" if not "scc" in fresh
 

@@ -18,6 +18,11 @@ test_an_adequacy_decision_ends_with_its_last_day if {
 		with data.holds_until as {"adequacy": "2032-01-01"}
 }
 
+test_an_adequacy_decision_begins_with_its_day if {
+	tables.adequate("JP") with input as {"as_of": "2019-01-23T00:00Z"}
+	not tables.adequate("JP") with input as {"as_of": "2019-01-22T23:45Z"}
+}
+
 test_an_old_table_answers_nothing if {
 	old := {"as_of": "2040-01-01T00:00Z"}
 	not tables.eea("DE") with input as old

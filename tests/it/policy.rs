@@ -1,11 +1,13 @@
 //! No bypass: what policy excludes is never reached, whatever happens to what it allows.
 
+use std::path::Path;
+
 use cordon_system::{
     client::Request,
     upstream::{Act, Upstream},
     world::{AMERICAN, EUROPEAN, World, free_port},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PERSONAL: &str = "Write to ana.keller@example.org about her file";
 
@@ -121,15 +123,132 @@ fn a_bare_abbreviation_is_a_marking_only_where_it_is_configured_so() {
 #[test]
 fn a_secret_is_dropped_before_it_leaves() {
     let upstream = Upstream::start();
-    let world = World::with(&upstream);
+    let world = World::builder()
+        .upstream("first", &upstream, EUROPEAN)
+        .at("cn", &format!("http://{}/v1", free_port()), "provider_headquarters = \"CN\"")
+        .start();
 
     let reply = world.ask("use AKIAIOSFODNN7EXAMPLQ to log in");
 
     assert_eq!(reply.status, 200, "{}", reply.text());
     let sent = String::from_utf8(upstream.seen()[0].body.clone()).unwrap();
     assert!(!sent.contains("AKIA"), "{sent}");
-    let told = world.sql("SELECT count(*) AS n FROM events WHERE kind = 'notify'");
-    assert_eq!(told[0]["n"], 1);
+    let told = notices(&world);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["to"], "secops");
+    assert!(told[0].get("rules").is_none(), "what keeps `cn` out is no reason: {}", told[0]);
+}
+
+/// The bodies of the notifications on record.
+fn notices(world: &World) -> Vec<Value> {
+    let rows = world.sql("SELECT body_json FROM events WHERE kind = 'notify' ORDER BY seq");
+    let body = |row: &Value| {
+        let event = row["body_json"].as_str().expect("a text");
+        serde_json::from_str::<Value>(event).expect("an event")["body"].clone()
+    };
+    rows.iter().map(body).collect()
+}
+
+#[test]
+fn a_card_number_that_cannot_be_masked_stays_at_home_with_the_others() {
+    let upstream = Upstream::start();
+    let world = World::with(&upstream);
+    let messages = json!([{"role": "user", "content": "my card 5555 5555 5555 4444"}]);
+    let body = json!({"model": "assistant", "messages": messages, "x": "4111111111111111"});
+
+    let reply = world.send(&Request::chat(world.key(), &body));
+
+    assert_eq!((reply.status, reply.code().as_str()), (403, "ORG-PCI-02"), "{}", reply.text());
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn a_marking_within_the_result_of_a_tool_is_a_marking() {
+    let upstream = Upstream::start();
+    let world = World::with(&upstream);
+    let result = json!({"doc": "Page 1\nCUI//SP-CTI//NOFORN\nDrawing"}).to_string();
+    let messages = json!([
+        {"role": "user", "content": "read it"},
+        {"role": "assistant", "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "read", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": result},
+    ]);
+
+    let reply = world
+        .send(&Request::chat(world.key(), &json!({"model": "assistant", "messages": messages})));
+
+    assert_eq!((reply.status, reply.code().as_str()), (403, "CUI-NOFORN"), "{}", reply.text());
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn a_listed_organisation_is_refused_told_of_and_kept_on_record_for_five_years() {
+    let upstream = Upstream::start();
+    let world = World::builder()
+        .upstream("first", &upstream, EUROPEAN)
+        .attribute("caller.org.screening.status=match")
+        .start();
+
+    let reply = world.ask("hello");
+
+    assert_eq!((reply.status, reply.code().as_str()), (403, "EAR-744.11"), "{}", reply.text());
+    assert_eq!(upstream.connections(), 0);
+    let call = world.call(&reply.call_id());
+    assert_eq!(call["retain_decision_days"], 1827, "{call}");
+    assert_eq!(notices(&world)[0]["rules"], json!(["EAR-744.11"]));
+}
+
+#[test]
+fn what_policy_wants_kept_encrypted_is_refused_until_there_is_a_place_for_it() {
+    let upstream = Upstream::start();
+    let facts = "provider_headquarters = \"US\"\nultimate_parent_headquarters = \"US\"\n\
+                 operator_headquarters = \"US\"\noperator_us_persons_only = true\nregion = \"US\"\n\
+                 certifications = [{ id = \"fedramp\", level = \"high\", until = \"2099-01-01\" }]";
+    let world = World::builder()
+        .upstream("gov", &upstream, facts)
+        .attribute("caller.org.hq=US")
+        .attribute("caller.person.us_person=yes")
+        .attribute("caller.person.nationality_status=verified")
+        .attribute("caller.location.country=US")
+        .start();
+
+    let reply = world.ask("CUI//SP-CTI//NOFORN: summarise the drawing");
+
+    assert_eq!((reply.status, reply.code().as_str()), (403, "CONFLICT-LOG"), "{}", reply.text());
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn what_is_no_decision_is_refused_counted_and_sent_nowhere() {
+    let upstream = Upstream::start();
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../gateway/tests/bundles/answers.tar.gz")
+        .canonicalize()
+        .expect("the test bundle");
+    let moods = [
+        ("undefined", "UNDEFINED"),
+        ("conflict", "ENGINE_ERROR"),
+        ("other_digest", "ECHO_MISMATCH"),
+        ("no_basis", "BAD_DECISION_SCHEMA"),
+        ("vote", "UNKNOWN_OBLIGATION"),
+        ("endless", "ENGINE_TIMEOUT"),
+    ];
+    let purposes = moods.map(|(mood, _)| mood).join(",");
+    let world = World::builder()
+        .upstream("first", &upstream, EUROPEAN)
+        .bundle(&bundle)
+        .attribute(&format!("request.purpose=fine,{purposes}"))
+        .start();
+    for (mood, code) in moods {
+        let reply = world.send(&world.question("hello", false).with("x-cordon-purpose", mood));
+        assert_eq!((reply.status, reply.code().as_str()), (503, code), "{}", reply.text());
+        assert_eq!(reply.json()["error"]["type"], "policy_unavailable");
+        let metrics = world.send_admin(&Request::get("/metrics", "")).text();
+        let counted = format!("cordon_decisions_total{{effect=\"deny\",rule=\"{code}\"}} 1");
+        assert!(metrics.contains(&counted), "no `{counted}`");
+    }
+    assert_eq!(upstream.connections(), 0);
+    assert_eq!(world.ask("hello").status, 200, "the first purpose is the default");
 }
 
 #[test]

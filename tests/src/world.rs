@@ -26,6 +26,7 @@ pub struct Builder {
     route: Vec<String>,
     deadlines: String,
     profile: String,
+    policy: String,
     mode: String,
     extra: String,
     attributes: Vec<String>,
@@ -56,6 +57,7 @@ impl Default for Builder {
             deadlines: r#"{ connect = "1s", first_token = "1s", gap = "1s", answer = "1s" }"#
                 .to_owned(),
             profile: "default".to_owned(),
+            policy: "packs = [\"org\", \"gdpr\", \"us-ear\", \"itar\", \"markings\"]".to_owned(),
             mode: "required".to_owned(),
             extra: String::new(),
             attributes: Vec::new(),
@@ -95,6 +97,14 @@ impl Builder {
         self
     }
 
+    /// Another bundle than the built-in one, which has the pack `org` only. Its decisions may take
+    /// a while on a busy machine, and those that never end are given up after it.
+    pub fn bundle(mut self, path: &Path) -> Self {
+        let path = path.display();
+        self.policy = format!("packs = [\"org\"]\nbundle = \"{path}\"\ndeadline = \"3s\"");
+        self
+    }
+
     /// The ledger's mode.
     pub fn mode(mut self, mode: &str) -> Self {
         self.mode = mode.to_owned();
@@ -123,10 +133,9 @@ impl Builder {
         let mut text = format!(
             "[listeners]\nai = \"{ai}\"\nadmin = \"{admin}\"\n\n\
              [organisation]\nname = \"Test\"\nheadquarters = \"DE\"\nregion = \"DE\"\n\n\
-             [policy]\nprofile = \"{}\"\n\
-             packs = [\"org\", \"gdpr\", \"us-ear\", \"itar\", \"markings\"]\n\n\
+             [policy]\nprofile = \"{}\"\n{}\n\n\
              [ledger]\nmode = \"{}\"\nbytes_max = \"2GiB\"\n\n",
-            self.profile, self.mode
+            self.profile, self.policy, self.mode
         );
         for (name, url, facts) in &self.upstreams {
             text.push_str(&format!(

@@ -27,17 +27,6 @@ const ITEMS_MAX: usize = 64;
 /// Longest purpose.
 const PURPOSE_BYTES_MAX: usize = 128;
 
-/// Officially assigned codes of ISO 3166-1 alpha-2.
-const COUNTRIES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI \
-    BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY \
-    CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN \
-    GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH \
-    KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO \
-    MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL \
-    PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV \
-    SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN \
-    VU WF WS YE YT ZA ZM ZW";
-
 /// Dissemination marks that policy may ask for; any other makes the label `unknown`.
 const DISSEMINATION: [&str; 9] = [
     "noforn",
@@ -178,12 +167,8 @@ fn regions(text: &str) -> Result<Vec<Country>, &'static str> {
 
 fn region(item: &list::Item) -> Result<Country, &'static str> {
     const WHAT: &str = "must list countries by their two letters (ISO 3166-1), like `DE, FR`";
-    let code = item.value.to_ascii_uppercase();
-    let known = COUNTRIES.split_ascii_whitespace().any(|country| country == code);
-    match code.as_bytes() {
-        &[first, second] if known && item.parameters.is_empty() => Ok(Country([first, second])),
-        _ => Err(WHAT),
-    }
+    let country = Country::parse(&item.value.to_ascii_uppercase()).ok_or(WHAT)?;
+    item.parameters.is_empty().then_some(country).ok_or(WHAT)
 }
 
 fn purpose(text: &str) -> Result<String, &'static str> {

@@ -7,15 +7,11 @@ use crate::{
         Confidence, Label, LabelSource,
         declared::{self, Declared},
     },
-    identity::attributes::DataAttributes,
+    identity::{attributes::DataAttributes, vocabulary::CLASSES},
 };
 
 /// What a label becomes that the contract does not know; policy refuses it.
 pub const UNKNOWN: &str = "unknown";
-
-/// Classes of the contract, the least strict first.
-const CLASSES: [&str; 8] =
-    ["PUBLIC", "INTERNAL", "CONFIDENTIAL", "RESTRICTED", "CUI", "ITAR", "EU_RESTRICTED", "SECRET"];
 
 /// The class where nothing says another.
 const DEFAULT_CLASS: &str = "INTERNAL";
@@ -173,12 +169,19 @@ impl Labels {
             .collect()
     }
 
-    /// The first detected label that `before` does not have.
-    pub fn first_beyond(&self, before: &[Label]) -> Option<String> {
-        let detected = self.marks.keys().filter(|(_, source)| *source == LabelSource::Detected);
-        let known = |norm: &str| {
-            before.iter().any(|label| label.norm == norm && label.source == LabelSource::Detected)
+    /// The first detected label, mark of one, or traffic light that `before` does not have.
+    pub fn first_beyond(&self, before: &[Label], light: Option<&str>) -> Option<String> {
+        let known = |norm: &str, marks: &Marks| {
+            before.iter().any(|label| {
+                let same = label.norm == norm && label.source == LabelSource::Detected;
+                same && marks.dissemination.iter().all(|mark| label.dissemination.contains(mark))
+            })
         };
-        detected.map(|(norm, _)| norm).find(|norm| !known(norm)).cloned()
+        let detected =
+            self.marks.iter().filter(|((_, source), _)| *source == LabelSource::Detected);
+        let label = detected.into_iter().find(|((norm, _), marks)| !known(norm, marks));
+        let stricter = self.light > light.and_then(|light| position(&LIGHTS, light));
+        let light = self.tlp().filter(|_| stricter).map(str::to_owned);
+        label.map(|((norm, _), _)| norm.clone()).or(light)
     }
 }

@@ -11,6 +11,7 @@ use crate::classify::{
     Confidence, Kind, Settings,
     labels::{Labels, is_category},
     patterns::Found,
+    plain::goes_on,
 };
 
 /// How far a banner reaches behind its first word.
@@ -160,7 +161,7 @@ pub(super) fn look(
     settings: &Settings,
     found: &mut Found<'_>,
 ) {
-    if word.start < found.banner_end || look_banner(text, word.clone(), marking, found) {
+    if word.start < found.read.banner || look_banner(text, word.clone(), marking, found) {
         return;
     }
     let alone = stands_alone(text, &word);
@@ -218,10 +219,10 @@ pub(super) fn look_banner(
     marking: Marking,
     found: &mut Found<'_>,
 ) -> bool {
-    if word.start < found.banner_end {
+    if word.start < found.read.banner {
         return false;
     }
-    let begins = !text[..word.start].ends_with(|letter: char| letter.is_alphanumeric());
+    let begins = !text[..word.start].ends_with(goes_on);
     match marking {
         Marking::Light => begins && light(text, word.end, found.labels),
         Marking::Cui | Marking::CuiWords | Marking::Secret | Marking::Confidential => {
@@ -280,7 +281,7 @@ fn lined_banner(text: &str, word: Range<usize>, marking: Marking, found: &mut Fo
     for category in parts.categories.iter().filter(|_| is_cui) {
         found.labels.detect(&format!("cui:{category}"), &parts.marks, Confidence::High);
     }
-    found.banner_end = parts.end;
+    found.read.banner = parts.end;
     true
 }
 
@@ -452,8 +453,8 @@ fn around(text: &str, word: &Range<usize>, bytes: usize) -> Range<usize> {
 
 /// Whether no letter or digit touches the word.
 fn is_whole(text: &str, word: &Range<usize>) -> bool {
-    !text[..word.start].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_')
-        && !text[word.end..].starts_with(|letter: char| letter.is_alphanumeric() || letter == '_')
+    let joined = |letter: char| letter == '_' || goes_on(letter);
+    !text[..word.start].ends_with(joined) && !text[word.end..].starts_with(joined)
 }
 
 /// Whether the word is all its line says, ornaments and an announcing word aside.

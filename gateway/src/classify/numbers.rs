@@ -9,7 +9,8 @@ use std::ops::Range;
 use crate::classify::{
     Confidence, Kind,
     checksums::{IBAN_MAX, iban_length, is_card, is_iban, may_be_card},
-    patterns::Hit,
+    patterns::{Found, Hit},
+    plain::goes_on,
 };
 
 /// Fewest digits that any form here has.
@@ -25,7 +26,7 @@ const PHONE_GROUPS_MAX: usize = 7;
 /// How far in front of a number a word counts as speaking of it.
 const CONTEXT_BYTES: usize = 32;
 
-const PHONE_WORDS: [&str; 18] = [
+const PHONE_WORDS: [&str; 22] = [
     "tel",
     "phone",
     "mobile",
@@ -44,8 +45,12 @@ const PHONE_WORDS: [&str; 18] = [
     "teléfono",
     "telefono",
     "reach me",
+    "電話",
+    "电话",
+    "手机",
+    "携帯",
 ];
-const CARD_WORDS: [&str; 12] = [
+const CARD_WORDS: [&str; 14] = [
     "card",
     "visa",
     "mastercard",
@@ -58,6 +63,8 @@ const CARD_WORDS: [&str; 12] = [
     "carte",
     "tarjeta",
     "cvv",
+    "卡号",
+    "カード",
 ];
 
 /// Digits side by side.
@@ -68,32 +75,38 @@ struct Group {
 }
 
 /// Finds every number of interest in `text`.
-pub(super) fn scan(text: &str, hits: &mut Vec<Hit>) {
-    let first = hits.len();
-    ibans(text, hits);
-    let ibans: Vec<Range<usize>> = hits[first..].iter().map(|hit| hit.range.clone()).collect();
+pub(super) fn scan(text: &str, found: &mut Found<'_>) {
+    let first = found.hits.len();
+    ibans(text, found);
+    let ibans: Vec<Range<usize>> =
+        found.hits[first..].iter().map(|hit| hit.range.clone()).collect();
     let mut groups = Vec::new();
-    let mut at = 0;
-    while let Some(end) = next_run(text.as_bytes(), at, &mut groups) {
-        groups.retain(|group| !ibans.iter().any(|iban| iban.contains(&group.start)));
+    // Accounts and groups both come in their order, so each is looked at once.
+    let (mut at, mut passed) = (0, 0);
+    while let Some(end) = next_run(text, at, &mut groups) {
+        groups.retain(|group| {
+            passed += ibans[passed..].iter().take_while(|iban| iban.end <= group.start).count();
+            !ibans.get(passed).is_some_and(|iban| iban.contains(&group.start))
+        });
         if !groups.is_empty() {
-            run(text, &groups, hits);
+            run(text, &groups, found);
         }
         at = end;
     }
 }
 
 /// Reads the next run of groups at or behind `from`; gives where it ends.
-fn next_run(bytes: &[u8], from: usize, groups: &mut Vec<Group>) -> Option<usize> {
+fn next_run(text: &str, from: usize, groups: &mut Vec<Group>) -> Option<usize> {
     groups.clear();
+    let bytes = text.as_bytes();
     let mut at = from + bytes.get(from..)?.iter().position(u8::is_ascii_digit)?;
     loop {
         let start = at;
         while bytes.get(at).is_some_and(u8::is_ascii_digit) {
             at += 1;
         }
-        let glued = [start.checked_sub(1), Some(at)].into_iter().flatten();
-        let glued = glued.filter_map(|place| bytes.get(place)).any(|byte| is_letter(*byte));
+        let neighbours = [text[..start].chars().next_back(), text[at..].chars().next()];
+        let glued = neighbours.into_iter().flatten().any(|letter| letter == '_' || goes_on(letter));
         if glued {
             // A number grown into a word is a name or a hash: it ends the run.
             if !groups.is_empty() {
@@ -112,37 +125,32 @@ fn next_run(bytes: &[u8], from: usize, groups: &mut Vec<Group>) -> Option<usize>
     }
 }
 
-fn is_letter(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
-}
-
 /// Finds the numbers in one run: cards first, and people's numbers in what they leave, so that
 /// no phone swallows the beginning of a card.
-fn run(text: &str, groups: &[Group], hits: &mut Vec<Hit>) {
+fn run(text: &str, groups: &[Group], found: &mut Found<'_>) {
     let (mut index, mut free) = (0, 0);
     while index < groups.len() {
         match card(text, &groups[index..]) {
             Some((count, hit)) => {
-                people(text, &groups[free..index], hits);
-                hits.push(hit);
+                people(text, &groups[free..index], found);
+                found.push(hit);
                 index += count;
                 free = index;
             }
             None => index += 1,
         }
     }
-    people(text, &groups[free..], hits);
+    people(text, &groups[free..], found);
 }
 
 /// Finds phones and social security numbers.
-fn people(text: &str, groups: &[Group], hits: &mut Vec<Hit>) {
+fn people(text: &str, groups: &[Group], found: &mut Found<'_>) {
     let mut index = 0;
     while index < groups.len() {
         let rest = &groups[index..];
-        let found = social_security(text, rest).or_else(|| phone(text, rest, index == 0));
-        match found {
+        match social_security(text, rest).or_else(|| phone(text, rest, index == 0)) {
             Some((count, hit)) => {
-                hits.push(hit);
+                found.push(hit);
                 index += count;
             }
             None => index += 1,
@@ -302,14 +310,15 @@ fn says(text: &str, at: usize, words: &[&str]) -> bool {
             let ahead = before[..place].chars().next_back();
             let behind = before[place + word.len()..].chars().next();
             // An underscore goes on: `[PHONE_1]` stands for a number and speaks of none.
-            let goes_on = |letter: char| letter.is_alphabetic() || letter == '_';
-            !ahead.is_some_and(goes_on) && !behind.is_some_and(goes_on)
+            let joined =
+                |letter: char| letter == '_' || (goes_on(letter) && !letter.is_ascii_digit());
+            !ahead.is_some_and(joined) && !behind.is_some_and(joined)
         })
     })
 }
 
 /// Finds IBANs: two letters, two digits, and as many as the country has, in any grouping.
-fn ibans(text: &str, hits: &mut Vec<Hit>) {
+fn ibans(text: &str, found: &mut Found<'_>) {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at + 4 < bytes.len() {
@@ -317,8 +326,7 @@ fn ibans(text: &str, hits: &mut Vec<Hit>) {
             bytes[at].is_ascii_alphabetic() && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric());
         match begins.then(|| iban_end(bytes, at)).flatten() {
             Some(end) => {
-                let (kind, confidence) = (Kind::Iban, Confidence::High);
-                hits.push(Hit { range: at..end, kind, confidence });
+                found.hit(at..end, Kind::Iban, Confidence::High);
                 at = end;
             }
             None => at += 1,

@@ -11,7 +11,7 @@ use std::{cmp::Reverse, ops::Range};
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use crate::classify::{
-    Confidence, Kind, Settings,
+    Confidence, Kind, PLACES_MAX, Settings,
     labels::Labels,
     markings::{self, Marking},
     numbers,
@@ -38,11 +38,23 @@ pub(super) struct Found<'a> {
     pub labels: &'a mut Labels,
     /// Data that stands in the text in a form that cannot be read.
     pub unreadable: u32,
-    /// Up to here the text is part of a private key.
-    pub key_end: usize,
-    /// Up to here the text is part of a banner.
-    pub banner_end: usize,
+    /// There were more hits than are kept.
+    pub overflowed: bool,
+    pub read: ReadTo,
     pub statement: markings::Statement,
+}
+
+/// Up to where a text was read as part of something, so that no part of it is read again for
+/// each keyword within.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ReadTo {
+    pub key: usize,
+    pub banner: usize,
+    /// The last name that is given a value people choose, and one that machines choose.
+    pub password: usize,
+    pub token: usize,
+    /// The part of a signed token up to its dot.
+    pub jwt: usize,
 }
 
 /// What looks closer behind a keyword.
@@ -72,14 +84,23 @@ impl<'a> Found<'a> {
             hits,
             labels,
             unreadable: 0,
-            key_end: 0,
-            banner_end: 0,
+            overflowed: false,
+            read: ReadTo::default(),
             statement: markings::Statement::default(),
         }
     }
 
     pub(super) fn hit(&mut self, range: Range<usize>, kind: Kind, confidence: Confidence) {
-        self.hits.push(Hit { range, kind, confidence });
+        self.push(Hit { range, kind, confidence });
+    }
+
+    /// Keeps a hit, while there is room for one.
+    pub(super) fn push(&mut self, hit: Hit) {
+        if self.hits.len() < PLACES_MAX {
+            self.hits.push(hit);
+        } else {
+            self.overflowed = true;
+        }
     }
 }
 
@@ -105,8 +126,8 @@ impl Patterns {
         }
     }
 
-    /// Finds everything in one text, and in what stands encoded in it. `prose` is text of the client's own; a word of a schema
-    /// that looks like a banner is none.
+    /// Finds everything in one text, and in what stands encoded in it. `prose` is text of the
+    /// client's own; a word of a schema that looks like a banner is none.
     pub(super) fn scan(
         &self,
         plain: &Plain<'_>,
@@ -144,7 +165,7 @@ impl Patterns {
             self.emails.signs(text, found);
         }
         if digits >= numbers::DIGITS_MIN {
-            numbers::scan(text, found.hits);
+            numbers::scan(text, found);
         }
     }
 }

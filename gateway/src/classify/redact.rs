@@ -8,7 +8,7 @@ use std::{collections::HashMap, ops::Range};
 use bytes::Bytes;
 
 use crate::{
-    classify::{Findings, Kind, Place, Redaction},
+    classify::{Kind, Place, Redaction},
     wire::{Call, Edit, json},
 };
 
@@ -27,18 +27,22 @@ struct Cut {
 
 /// Numbers the values of each kind, in the order they come.
 #[derive(Default)]
-struct Tokens {
+pub struct Tokens {
     numbers: HashMap<(Kind, String), usize>,
     counts: HashMap<Kind, usize>,
 }
 
 /// The edits that take the named categories out of the call; `secret.*` names all that begin so.
 /// Of two ways for one place the stricter holds. What cannot be replaced stays, and the rescan
-/// then refuses the call.
-pub fn edits(call: &Call, findings: &Findings, redactions: &[(String, Redaction)]) -> Vec<Edit> {
-    let mut tokens = Tokens::default();
+/// then refuses the call. A second round over a call goes on with the tokens of the first.
+pub fn edits(
+    call: &Call,
+    places: &[Place],
+    redactions: &[(String, Redaction)],
+    tokens: &mut Tokens,
+) -> Vec<Edit> {
     let mut edits = Vec::new();
-    let mut places = findings.places.iter().peekable();
+    let mut places = places.iter().peekable();
     while let Some(first) = places.next() {
         let mut cuts = Vec::new();
         cuts.extend(cut(first, redactions));
@@ -48,7 +52,7 @@ pub fn edits(call: &Call, findings: &Findings, redactions: &[(String, Redaction)
         if cuts.is_empty() {
             continue;
         }
-        let text = redacted(call.text(first.text), &merged(cuts), &mut tokens);
+        let text = redacted(call.text(first.text), &merged(cuts), tokens);
         let mut value = Vec::with_capacity(text.len() + 2);
         json::write_string(&mut value, &text);
         edits.push(Edit { span: call.text_span(first.text), value: Bytes::from(value) });
@@ -57,8 +61,8 @@ pub fn edits(call: &Call, findings: &Findings, redactions: &[(String, Redaction)
 }
 
 /// How many places [`edits`] replaces.
-pub fn places(findings: &Findings, redactions: &[(String, Redaction)]) -> u32 {
-    let count = findings.places.iter().filter(|place| cut(place, redactions).is_some()).count();
+pub fn count(places: &[Place], redactions: &[(String, Redaction)]) -> u32 {
+    let count = places.iter().filter(|place| cut(place, redactions).is_some()).count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
@@ -131,7 +135,9 @@ fn redacted(text: &str, cuts: &[Cut], tokens: &mut Tokens) -> String {
         match cut.how {
             Redaction::Tokenize => out.push_str(&tokens.token(cut.kind, value)),
             Redaction::Mask => {
-                out.extend(value.chars().map(|c| if c.is_alphanumeric() { MASK } else { c }));
+                // Half an escape of JSON would break what stands around it.
+                let shown = |c: char| !c.is_alphanumeric() && c != '\\';
+                out.extend(value.chars().map(|c| if shown(c) { c } else { MASK }));
             }
             Redaction::Drop => {}
         }
@@ -142,6 +148,13 @@ fn redacted(text: &str, cuts: &[Cut], tokens: &mut Tokens) -> String {
 }
 
 // === impl Tokens ===
+
+/// Shows no value.
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tokens").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
 
 impl Tokens {
     fn token(&mut self, kind: Kind, value: &str) -> String {

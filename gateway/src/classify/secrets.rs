@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use regex::Regex;
 
-use crate::classify::{Confidence, Kind, patterns::Found};
+use crate::classify::{Confidence, Kind, patterns::Found, plain::goes_on};
 
 /// How far behind a word its value may reach, and how far a token or address.
 const VALUE_WINDOW: usize = 320;
@@ -36,10 +36,8 @@ enum Letters {
 pub(super) enum Cue {
     /// The beginning of a key of a known form.
     Maker(usize),
-    /// `password` and its like: people choose the value.
-    Password,
-    /// `api_key` and its like: machines choose the value.
-    Token,
+    /// A name that is given a value.
+    Value(Chooser),
     /// `aws`, which makes forty letters a secret key.
     Aws,
     Bearer,
@@ -49,6 +47,15 @@ pub(super) enum Cue {
     Armour,
     /// The head of a signed token (RFC 7519).
     Jwt,
+}
+
+/// Who chooses the value that is given to a name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Chooser {
+    /// `password` and its like.
+    Person,
+    /// `api_key` and its like.
+    Machine,
 }
 
 /// Beginning, letters, fewest and most letters behind it, and what it opens.
@@ -164,7 +171,6 @@ pub(super) struct Secrets {
     bearer: Regex,
     address: Regex,
     armour: Regex,
-    jwt: Regex,
 }
 
 /// Every keyword with what it says.
@@ -178,8 +184,8 @@ pub(super) fn keywords() -> impl Iterator<Item = (&'static str, Cue)> {
         ("eyj", Cue::Jwt),
     ];
     makers
-        .chain(PASSWORDS.map(|word| (word, Cue::Password)))
-        .chain(TOKENS.map(|word| (word, Cue::Token)))
+        .chain(PASSWORDS.map(|word| (word, Cue::Value(Chooser::Person))))
+        .chain(TOKENS.map(|word| (word, Cue::Value(Chooser::Machine))))
         .chain(AWS.map(|word| (word, Cue::Aws)))
         .chain(rest)
 }
@@ -204,20 +210,19 @@ impl Secrets {
         let regex = |pattern| Regex::new(pattern).expect("the pattern is fixed");
         Self {
             assigned: regex(concat!(
-                r#"^[A-Za-z0-9_.-]*["'`\\\]]*[ \t]*"#,
+                r#"^["'`\\\]]*[ \t]*"#,
                 r#"(?:(?:=>|:=|==?|:)[ \t]*|(?:is|ist|est|es)[ \t]+:?[ \t]*)"#,
                 r#"["'`\\]*([^\s"'`\\,;<>{}\[\]()]+)"#,
             )),
             bearer: regex(r#"^["']?[ :=]+["']?([A-Za-z0-9._~+/-]+=*)"#),
             address: regex(r#"^://[^\s/:@"'<>]*:([^\s/@"'<>]+)@"#),
             armour: regex(r"^(?i:-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----)"),
-            jwt: regex(r"^eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"),
         }
     }
 
     /// Looks behind a keyword.
     pub(super) fn look(&self, text: &str, word: Range<usize>, cue: Cue, found: &mut Found<'_>) {
-        if word.start < found.key_end {
+        if word.start < found.read.key {
             return;
         }
         match cue {
@@ -227,36 +232,34 @@ impl Secrets {
                     aws(text, &word, found);
                 }
             }
-            Cue::Password => self.assigned(text, word, looks_chosen, found),
-            Cue::Token => self.assigned(text, word, looks_random, found),
+            Cue::Value(chooser) => self.assigned(text, word, chooser, found),
             Cue::Aws => aws(text, &word, found),
             Cue::Bearer => self.bearer(text, word, found),
             Cue::Address => self.address(text, word, found),
             Cue::Armour => self.armour(text, word, found),
-            Cue::Jwt => {
-                let token = self.jwt.find(window(text, word.start, TOKEN_WINDOW));
-                if let (Some(token), true) = (token, begins_word(text, word.start)) {
-                    let range = word.start..word.start + token.end();
-                    found.hit(range, Kind::Secret, Confidence::High);
-                }
-            }
+            Cue::Jwt => jwt(text, word.start, found),
         }
     }
 
-    /// A value that is given to a word, if it looks like one that a secret would have.
-    fn assigned(
-        &self,
-        text: &str,
-        word: Range<usize>,
-        looks: fn(&str) -> bool,
-        found: &mut Found<'_>,
-    ) {
-        let window = window(text, word.end, VALUE_WINDOW);
+    /// A value that is given to a name, if it looks like one that a secret would have. Keywords
+    /// within one name lead to the same value, which is read once.
+    fn assigned(&self, text: &str, word: Range<usize>, chooser: Chooser, found: &mut Found<'_>) {
+        let (looks, read): (fn(&str) -> bool, _) = match chooser {
+            Chooser::Person => (looks_chosen, &mut found.read.password),
+            Chooser::Machine => (looks_random, &mut found.read.token),
+        };
+        if word.end <= *read {
+            return;
+        }
+        let in_name = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
+        let name_end = word.end + text.as_bytes()[word.end..].iter().take_while(in_name).count();
+        *read = name_end;
+        let window = window(text, name_end, VALUE_WINDOW);
         let Some(groups) = self.assigned.captures(window) else { return };
         let Some(value) = groups.get(1) else { return };
         let value_text = value.as_str().trim_end_matches(['.', ':', '!', '?', '*', '_', '|']);
         if looks(value_text) && !stands_for(value_text) {
-            let start = word.end + value.start();
+            let start = name_end + value.start();
             found.hit(start..start + value_text.len(), Kind::Secret, Confidence::Medium);
         }
     }
@@ -298,7 +301,7 @@ impl Secrets {
             }
             None => text.len(),
         };
-        found.key_end = end;
+        found.read.key = end;
         found.hit(word.start..end, Kind::PrivateKey, Confidence::High);
     }
 }
@@ -316,6 +319,27 @@ fn aws(text: &str, word: &Range<usize>, found: &mut Found<'_>) {
     }
 }
 
+/// A signed token: three parts with dots between them, of which two are JSON that begins alike.
+/// Of the beginnings within one part only the first is looked at, for the others are in it.
+fn jwt(text: &str, start: usize, found: &mut Found<'_>) {
+    let begins = text[start..].starts_with("eyJ") && begins_word(text, start);
+    if start < found.read.jwt || !begins {
+        return;
+    }
+    let in_part = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
+    let part_end = |at: usize| at + text.as_bytes()[at..].iter().take_while(in_part).count();
+    let head = part_end(start);
+    found.read.jwt = head;
+    if !text[head..].starts_with(".eyJ") {
+        return;
+    }
+    let body = part_end(head + 1);
+    let signed = text[body..].starts_with('.').then(|| part_end(body + 1));
+    if let Some(end) = signed.filter(|end| *end > body + 1) {
+        found.hit(start..end, Kind::Secret, Confidence::High);
+    }
+}
+
 /// At most `length` bytes of `text` from `start`, cut at a character.
 fn window(text: &str, start: usize, length: usize) -> &str {
     let mut end = text.len().min(start + length);
@@ -328,7 +352,7 @@ fn window(text: &str, start: usize, length: usize) -> &str {
 /// Whether no letter, digit or underscore stands in front of `at`.
 fn begins_word(text: &str, at: usize) -> bool {
     let before = text[..at].chars().next_back();
-    !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+    !before.is_some_and(|letter| letter == '_' || goes_on(letter))
 }
 
 /// A key of a known form; says whether it is one.

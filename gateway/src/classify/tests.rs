@@ -10,7 +10,10 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
-use crate::wire::openai_chat::{self, Outgoing};
+use crate::{
+    classify::redact::Tokens,
+    wire::openai_chat::{self, Outgoing},
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +76,7 @@ fn everything(how: Redaction) -> Vec<(String, Redaction)> {
 
 /// The call after redaction.
 fn outbound(call: &Call, findings: &Findings, redactions: &[(String, Redaction)]) -> Call {
-    let edits = redact::edits(call, findings, redactions);
+    let edits = redact::edits(call, &findings.places, redactions, &mut Tokens::default());
     openai_chat::parse(openai_chat::outbound(call, &edits, Outgoing::default())).unwrap()
 }
 
@@ -158,7 +161,8 @@ fn findings_never_show_a_value() {
                 4111 1111 1111 1111 password: Tr0ub4dor&3";
     let call = call(text);
     let findings = inspect(&call);
-    let edits = redact::edits(&call, &findings, &everything(Redaction::Mask));
+    let redactions = everything(Redaction::Mask);
+    let edits = redact::edits(&call, &findings.places, &redactions, &mut Tokens::default());
     assert_eq!(findings.count(), 5);
     let shown = format!("{call:?} {findings:?} {edits:?} {:?}", call.texts().collect::<Vec<_>>());
     for value in ["keller", "1234567", "3704", "4111", "Tr0ub"] {
@@ -177,6 +181,21 @@ fn what_is_no_text_of_the_client_cannot_be_redacted() {
     let outbound = outbound(&call, &findings, &redactions);
     let left = classifier().rescan(&findings, &outbound, &redactions).unwrap_err();
     assert_eq!(left, Leftover { what: "pii.direct".to_owned() });
+}
+
+#[test]
+fn a_marking_that_only_redaction_brings_about_refuses_the_call() {
+    let before = inspect(&call("TLP:GREEN CUI//SP-CTI"));
+    for (after, left) in [
+        ("TLP:GREEN CUI//SP-CTI", None),
+        ("TLP:CLEAR", None),
+        ("TLP:AMBER", Some("AMBER")),
+        ("CUI//SP-CTI//NOFORN", Some("cui:sp-cti")),
+        ("CUI//SP-EXPT", Some("cui:sp-expt")),
+    ] {
+        let found = classifier().rescan(&before, &call(after), &[]).err();
+        assert_eq!(found.map(|left| left.what).as_deref(), left, "{after}");
+    }
 }
 
 #[test]
@@ -239,9 +258,40 @@ fn loose_mentions_can_be_switched_off_and_banners_not() {
 }
 
 #[test]
-fn too_many_findings_fail_the_scan() {
-    let call = call(&"a@b.cd ".repeat(PLACES_MAX + 1));
-    assert_eq!(inspect(&call).status(), ScanStatus::Failed);
+fn too_many_findings_fail_the_scan_and_are_not_kept() {
+    let text = "a@b.cd ".repeat(PLACES_MAX + 1000);
+    let (mut hits, mut labels) = (Vec::new(), Labels::default());
+    let mut found = patterns::Found::new(&mut hits, &mut labels);
+    let classifier = classifier();
+    classifier.patterns.scan(&Plain::of(&text), true, &classifier.settings, &mut found);
+    assert!(found.overflowed);
+    assert_eq!(found.hits.len(), PLACES_MAX);
+    assert_eq!(inspect(&call(&text)).status(), ScanStatus::Failed);
+}
+
+#[test]
+fn texts_made_to_be_slow_are_read_once() {
+    const BYTES: usize = 1 << 20;
+    for piece in [
+        "DE89 3704 0044 0532 0130 00, ",
+        "auth",
+        "token_",
+        "eyJ-",
+        "-eyJa.",
+        "\\",
+        r"\ud83d\\",
+        "4111 ",
+        "a@",
+        "://a:",
+        "-----BEGIN PRIVATE KEY-----",
+        "CUI//",
+    ] {
+        let text = piece.repeat(BYTES / piece.len());
+        let began = std::time::Instant::now();
+        inspect(&call(&text));
+        // Linear ways take a second or two here without optimisation, others minutes.
+        assert!(began.elapsed().as_secs() < 30, "{piece}: {:?}", began.elapsed());
+    }
 }
 
 /// Pieces that make patterns begin, and letters that stand at the edges of their windows.
@@ -260,13 +310,7 @@ fn any_pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    // The seed is fixed: a word in front of a number counts up to a distance, and a redaction
-    // between the two shortens it. Such a call is refused, which is safe, and no fault.
-    #![proptest_config(ProptestConfig {
-        cases: 512,
-        rng_seed: proptest::test_runner::RngSeed::Fixed(7),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn any_text_is_inspected_and_its_places_are_whole_characters(text in any_pieces()) {
@@ -276,25 +320,5 @@ proptest! {
             prop_assert!(call.text(place.text).get(place.range.clone()).is_some());
             prop_assert!(!place.range.is_empty());
         }
-    }
-
-    #[test]
-    fn any_mixture_of_cases_is_redacted_clean(
-        picks in prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize), 1..5),
-        how in prop_oneof![Just(Redaction::Tokenize), Just(Redaction::Mask)],
-    ) {
-        static CASES: std::sync::OnceLock<Vec<Case>> = std::sync::OnceLock::new();
-        let cases = CASES.get_or_init(cases);
-        let mut text = String::new();
-        for (pick, separator) in picks {
-            text.push_str(&pick.get(cases).text);
-            text.push_str(["\n", ", ", "; ", " and "][separator]);
-        }
-        let call = call(&text);
-        let findings = inspect(&call);
-        let redactions = everything(how);
-        let outbound = outbound(&call, &findings, &redactions);
-        let left = classifier().rescan(&findings, &outbound, &redactions);
-        prop_assert!(left.is_ok(), "{left:?} in {}", content(&outbound));
     }
 }

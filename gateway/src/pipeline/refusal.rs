@@ -210,10 +210,9 @@ fn denied(denial: &Denial) -> Told {
         (None, crate::policy::Effect::NeedsApproval) => (403, "approval_required"),
         (None, _) => (403, "policy_denied"),
         (Some(host), _) => match host {
-            HostCode::RedactionIncomplete
-            | HostCode::ConflictLog
-            | HostCode::ConflictRetention
-            | HostCode::UnknownObligation => (403, "policy_denied"),
+            HostCode::RedactionIncomplete | HostCode::ConflictLog | HostCode::ConflictRetention => {
+                (403, "policy_denied")
+            }
             HostCode::BodyOverInspectionLimit => (413, "request_too_large"),
             HostCode::UnknownRoute => (404, "not_found_error"),
             HostCode::AuditUnavailable => (503, "audit_unavailable"),
@@ -224,6 +223,7 @@ fn denied(denial: &Denial) -> Told {
             | HostCode::Undefined
             | HostCode::EchoMismatch
             | HostCode::BadDecisionSchema
+            | HostCode::UnknownObligation
             | HostCode::NoEligibleUpstream => (503, "policy_unavailable"),
         },
     };

@@ -15,7 +15,7 @@ use crate::policy::{
 /// The schema of the answer.
 const SCHEMA: &str = "cordon.about/1";
 /// What a bundle may ask to be told of a caller beyond the usual facts.
-const NEEDS: [&str; 2] = ["caller.id", "passport.principal.id"];
+const NEEDS: [&str; 1] = ["caller.id"];
 
 /// A bundle's description of itself, checked.
 #[derive(Debug, Clone)]

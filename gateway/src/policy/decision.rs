@@ -113,17 +113,19 @@ struct Log {
     body: Option<String>,
     #[serde(default)]
     store: Option<String>,
-    #[serde(default)]
-    retain_d: Option<Retention>,
+    /// Read by [`Decision::retention`]; here only to be of its shape.
+    #[serde(default, rename = "retain_d")]
+    _retain_d: Option<Retention>,
 }
 
-#[derive(Deserialize)]
+/// For how many days a record is kept at least; a duty of refusals too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Retention {
+pub struct Retention {
     #[serde(default)]
-    decision: Option<u64>,
+    pub(crate) decision: Option<u64>,
     #[serde(default)]
-    body: Option<u64>,
+    pub(crate) body: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +181,12 @@ impl Decision {
         entries.into_iter().map(|entry| (entry.to, entry.severity)).collect()
     }
 
+    /// How long to keep what is recorded, also of a refusal.
+    pub fn retention(&self) -> Retention {
+        let asked = self.obligations.get("log").and_then(|log| log.get("retain_d"));
+        asked.and_then(|asked| Retention::deserialize(asked).ok()).unwrap_or_default()
+    }
+
     /// The duties of a permitted call. Every obligation must be one we fulfil: another is
     /// `UNKNOWN_OBLIGATION`, a store or form of log we do not have `CONFLICT-LOG`.
     pub fn duties(&self) -> Result<Duties, HostCode> {
@@ -187,7 +195,7 @@ impl Decision {
             match name.as_str() {
                 "redact" => duties.redact = redactions(value)?,
                 "rescan" => duties.rescan = understood(value)?,
-                "log" => log(&mut duties, understood(value)?)?,
+                "log" => duties.log_body = log(&understood(value)?)?,
                 "cache" => cache(&understood(value)?)?,
                 "response" => duties.label_ai = response(&understood(value)?)?,
                 "notify" => {
@@ -231,24 +239,18 @@ fn redactions(value: &Value) -> Result<Vec<(String, Redaction)>, HostCode> {
     Ok(strictest.into_iter().collect())
 }
 
-/// Takes over what may be kept. We hold one store and no keys, so anything encrypted or named
-/// otherwise has no place here.
-fn log(duties: &mut Duties, log: Log) -> Result<(), HostCode> {
-    if log.store.is_some_and(|store| store != "default") {
+/// What may be kept. We hold one store and no keys, so anything encrypted or named otherwise has
+/// no place here; and no texts, so of a redacted body too the hash is what is kept, and recorded.
+fn log(log: &Log) -> Result<LogBody, HostCode> {
+    if log.store.as_ref().is_some_and(|store| store != "default") {
         return Err(HostCode::ConflictLog);
     }
-    duties.log_body = match log.body.as_deref() {
-        None | Some("hash") => LogBody::Hash,
-        Some("none") => LogBody::None,
-        Some("redacted") => LogBody::Redacted,
-        Some("encrypted") => return Err(HostCode::ConflictLog),
-        Some(_) => return Err(HostCode::UnknownObligation),
-    };
-    if let Some(retention) = log.retain_d {
-        duties.retain_decision_days = retention.decision;
-        duties.retain_body_days = retention.body;
+    match log.body.as_deref() {
+        None | Some("hash" | "redacted") => Ok(LogBody::Hash),
+        Some("none") => Ok(LogBody::None),
+        Some("encrypted") => Err(HostCode::ConflictLog),
+        Some(_) => Err(HostCode::UnknownObligation),
     }
-    Ok(())
 }
 
 fn cache(cache: &Cache) -> Result<(), HostCode> {

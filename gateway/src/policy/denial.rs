@@ -86,6 +86,14 @@ impl Denial {
         format!("{verdict}: {named}. {advice}")
     }
 
+    /// The rules that refused the request; where only its targets were refused, those that did.
+    pub fn refusing(&self) -> &[Rule] {
+        match self.decided.as_ref().map(|decided| decided.request_rules()) {
+            Some(rules) if !rules.is_empty() => rules,
+            Some(_) | None => &self.rules,
+        }
+    }
+
     pub(crate) fn by_policy(code: &str, decided: Arc<Decided>) -> Self {
         Self {
             code: code.to_owned(),

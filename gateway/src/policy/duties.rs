@@ -4,19 +4,25 @@
 //! that will leave are read back and inspected, so that what was judged is what is sent.
 //!
 //! Cost: without duties one copy of the body and its SHA-256; a redaction reads and inspects the
-//! body once more.
+//! body once more, and seldom a few times.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    classify::{Classifier, Findings, redact},
+    classify::{
+        Classifier, Findings,
+        redact::{self, Tokens},
+    },
     policy::{Denial, Duties, HostCode, Made, Outbound, Permit, Permitted, Refusal},
     wire::{
         Call, Format,
         openai_chat::{self, Outgoing},
     },
 };
+
+/// How often a call is redacted at most.
+const ROUNDS_MAX: usize = 4;
 
 /// What a permitted call says, and what was found in it.
 #[derive(Debug, Clone, Copy)]
@@ -34,33 +40,62 @@ pub fn outbound(
     classifier: &Classifier,
 ) -> Result<Outbound, Denial> {
     let duties = permit.duties();
-    let edits = redact::edits(content.call, content.findings, &duties.redact);
     let outgoing = Outgoing {
         model: Some(target.upstream().model()),
         max_tokens: duties.max_tokens,
         ask_usage: true,
     };
+    let mut tokens = Tokens::default();
+    let places = &content.findings.places;
+    let edits = redact::edits(content.call, places, &duties.redact, &mut tokens);
     let bytes = match target.upstream().format() {
         Format::OpenAiChat => openai_chat::outbound(content.call, &edits, outgoing),
     };
-    if duties.rescan && !is_clean(&bytes, duties, content, classifier) {
-        let decided = Some(permit.decided().clone());
-        return Err(Denial::by_host(Refusal { code: HostCode::RedactionIncomplete, decided }));
+    let mut written = Written { bytes, redacted: redact::count(places, &duties.redact) };
+    if duties.rescan {
+        written =
+            cleaned(written, duties, content.findings, classifier, tokens).ok_or_else(|| {
+                let decided = Some(permit.decided().clone());
+                Denial::by_host(Refusal { code: HostCode::RedactionIncomplete, decided })
+            })?;
     }
-    let redacted = redact::places(content.findings, &duties.redact);
+    let Written { bytes, redacted } = written;
     let digest = Sha256::digest(&bytes).into();
     Ok(Outbound { bytes, digest, dropped: Vec::new(), redacted, made: Made })
 }
 
-/// Whether the bytes can still be read as one call, and hold nothing that had to go.
-fn is_clean(
-    bytes: &Bytes,
+/// A body that may leave, and how many places in it were replaced.
+struct Written {
+    bytes: Bytes,
+    redacted: u32,
+}
+
+/// The bytes once they can be read back as one call and hold nothing that had to go.
+///
+/// What is taken out brings the words around it nearer to each other: `phone` nearer to a number
+/// that nobody took for one before. So what one round makes appear, the next one takes out.
+fn cleaned(
+    mut written: Written,
     duties: &Duties,
-    content: &Content<'_>,
+    before: &Findings,
     classifier: &Classifier,
-) -> bool {
-    let Ok(call) = openai_chat::parse(bytes.clone()) else { return false };
-    classifier.rescan(content.findings, &call, &duties.redact).is_ok()
+    mut tokens: Tokens,
+) -> Option<Written> {
+    for _round in 0..ROUNDS_MAX {
+        let call = openai_chat::parse(written.bytes.clone()).ok()?;
+        if classifier.rescan(before, &call, &duties.redact).is_ok() {
+            return Some(written);
+        }
+        let left = classifier.inspect_texts(call.texts());
+        let edits = redact::edits(&call, left.places(), &duties.redact, &mut tokens);
+        if edits.is_empty() {
+            return None;
+        }
+        let redacted = written.redacted + redact::count(left.places(), &duties.redact);
+        let bytes = openai_chat::outbound(&call, &edits, Outgoing::default());
+        written = Written { bytes, redacted };
+    }
+    None
 }
 
 #[cfg(test)]

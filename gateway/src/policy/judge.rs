@@ -159,6 +159,7 @@ impl Bench {
             excluded,
             missing: missing(decision),
             notify: decision.notify(),
+            retention: decision.retention(),
         })
     }
 
@@ -268,15 +269,21 @@ impl Court {
     }
 }
 
-/// The first there is of: a rule that refused the request, a rule that excluded the route's first
-/// target, one that excluded another; an approval that is waited for is told by its kind.
+/// A rule that refused the request, or waits for an approval of it; else what excluded the route's
+/// first target, or another. An excluded target says nothing about an approval, which a policy may
+/// want without naming a rule: then its kind is told.
 fn refusing_code(decision: &Decision, facts: &Facts) -> String {
     let request = decision.request_rules.first().map(|rule| &rule.id);
     let excluded_by = |id: &str| {
         let excluded = decision.excluded.iter().find(|excluded| excluded.id == id);
         excluded.and_then(|excluded| excluded.rules.first())
     };
-    let target = || facts.upstreams().iter().find_map(|target| excluded_by(target.id().as_str()));
+    let target = || match decision.effect {
+        Effect::NeedsApproval => None,
+        Effect::Allow | Effect::LocalOnly | Effect::Deny => {
+            facts.upstreams().iter().find_map(|target| excluded_by(target.id().as_str()))
+        }
+    };
     let approval = || decision.obligations.get("approval")?.get("kind")?.as_str();
     match request.or_else(target) {
         Some(rule) => rule.clone(),

@@ -74,7 +74,7 @@ async fn a_permit_names_the_upstreams_that_were_judged_and_why() {
     let duties = permit.duties();
     assert_eq!(duties.redact, [("pii.direct".to_owned(), crate::classify::Redaction::Tokenize)]);
     assert!(duties.rescan && duties.label_ai);
-    assert_eq!((duties.max_tokens, duties.retain_decision_days), (Some(100), Some(185)));
+    assert_eq!((duties.max_tokens, permit.decided.retention.decision), (Some(100), Some(185)));
     assert_eq!(duties.log_body, LogBody::None);
     assert_eq!(duties.notify, [("dpo".to_owned(), "low".to_owned())]);
 }
@@ -121,11 +121,26 @@ async fn a_denial_tells_the_rule_what_was_missing_and_what_helps() {
     assert_eq!(denial.missing, ["caller.mood", "a.fact"]);
     assert_eq!(denial.notify, [("security".to_owned(), "high".to_owned())]);
     assert!(denial.message().starts_with("policy refuses this call: TEST-03. Ask "));
-    let denial = world.policy.decide(sample::facts_for("approval")).await.expect_err("refused");
-    assert_eq!((denial.code.as_str(), denial.effect), ("TEST-02", Effect::NeedsApproval));
-    let told =
-        "policy wants an approval of this call: TEST-02 (Nothing may go there). Go elsewhere.";
-    assert_eq!(denial.message(), told);
+}
+
+#[tokio::test]
+async fn a_denial_keeps_its_record_as_long_as_policy_says() {
+    let world = world().await;
+    let denial = world.policy.decide(sample::facts_for("denied")).await.expect_err("refused");
+    assert_eq!(denial.decided.as_ref().expect("a decision").retention.decision, Some(1827));
+    let refusing: Vec<&str> = denial.refusing().iter().map(|rule| rule.id.as_str()).collect();
+    assert_eq!(refusing, ["TEST-03"]);
+}
+
+#[tokio::test]
+async fn a_wanted_approval_is_told_by_its_own_rule_and_never_by_that_of_a_target() {
+    let world = world().await;
+    for (mood, code) in [("approval_ruled", "TEST-03"), ("approval", "APPROVAL-export")] {
+        let denial = world.policy.decide(sample::facts_for(mood)).await.expect_err("refused");
+        assert_eq!((denial.code.as_str(), denial.effect), (code, Effect::NeedsApproval));
+        let told = format!("policy wants an approval of this call: {code}. Ask ");
+        assert!(denial.message().starts_with(&told), "{}", denial.message());
+    }
 }
 
 #[tokio::test]
@@ -188,6 +203,11 @@ async fn a_remote_without_zero_retention_is_no_target_where_that_is_a_duty() {
     let ids: Vec<&str> =
         permit.targets().iter().map(|target| target.upstream().id().as_str()).collect();
     assert_eq!(ids, ["forgets/model"]);
+    let mut ours = keeps.clone();
+    ours.kind = crate::catalog::facts::CandidateKind::OnPremises;
+    facts.candidates = sample::candidates(vec![sample::upstream("ours", ours)]);
+    let permit = world.policy.decide(facts.clone()).await.expect("what we keep is ours to keep");
+    assert_eq!(permit.targets().len(), 1);
     facts.candidates = sample::candidates(vec![sample::upstream("keeps", keeps)]);
     let denial = world.policy.decide(facts).await.expect_err("refused");
     assert_eq!(denial.code, "NO_ELIGIBLE_UPSTREAM");

@@ -12,7 +12,7 @@ use cordon_ledger::{Draft, Kind, Place, Receipt};
 
 use crate::{
     classify::Findings,
-    policy::{Denial, Effect, LogBody, Outbound, Permit, Permitted},
+    policy::{Denial, Effect, LogBody, Outbound, Permit, Permitted, Rule},
     record::{
         CallId, Clearance, Mode, RecordError,
         body::Body,
@@ -123,7 +123,8 @@ impl Entry {
         self.notes.permitted(permit);
         let rule = permit.decided.refused_by.first().map_or("none", |rule| rule.id.as_str());
         self.shared.metrics.decided(permit.decided.effect.name(), rule);
-        self.notify(&permit.duties.notify);
+        // Rules that kept another target out are not why somebody is told of this call.
+        self.notify(&permit.duties.notify, &[]);
     }
 
     /// Notes the refusal of this call, counts it, and tells whom it names.
@@ -135,7 +136,7 @@ impl Entry {
         self.notes.decided = denial.decided.clone().or(self.notes.decided.take());
         self.notes.log_body = Some(LogBody::None);
         self.shared.metrics.decided(denial.effect.name(), &denial.code);
-        self.notify(&denial.notify);
+        self.notify(&denial.notify, denial.refusing());
     }
 
     /// Notes the route's first target, from which an answer of another is a fallback.
@@ -158,7 +159,7 @@ impl Entry {
         let intent = self.notes.intent(target, &outbound, &hash);
         if self.notes.request_digest.is_none() {
             self.notes.request_digest = match self.notes.log_body {
-                Some(LogBody::Hash | LogBody::Redacted) => Some(hash),
+                Some(LogBody::Hash) => Some(hash),
                 Some(LogBody::None) | None => None,
             };
         }
@@ -302,10 +303,9 @@ impl Entry {
         Ok(self.shared.ledger.append(self.draft(kind, body))?)
     }
 
-    fn notify(&self, told: &[(String, String)]) {
+    fn notify(&self, told: &[(String, String)], refusing: &[Rule]) {
         for (to, severity) in told {
-            let rules: Vec<&str> =
-                self.notes.refused_by.iter().map(|rule| rule.id.as_str()).collect();
+            let rules: Vec<&str> = refusing.iter().map(|rule| rule.id.as_str()).collect();
             tracing::warn!(
                 call.id = %self.call_id, to, severity, rules = rules.join(","),
                 "policy asks to notify `{to}`"

@@ -35,7 +35,6 @@ pub(crate) struct Notes {
     pub(crate) missing: Vec<String>,
     pub(crate) log_body: Option<LogBody>,
     pub(crate) label_ai: bool,
-    pub(crate) retain_days: [Option<u64>; 2],
     pub(crate) first_target: Option<String>,
     pub(crate) chosen: Option<Permitted>,
     pub(crate) attempts: u16,
@@ -104,7 +103,6 @@ impl Notes {
             missing: Vec::new(),
             log_body: None,
             label_ai: false,
-            retain_days: [None, None],
             first_target: None,
             chosen: None,
             attempts: 0,
@@ -123,7 +121,6 @@ impl Notes {
         self.decided = Some(Arc::clone(&permit.decided));
         self.log_body = Some(permit.duties.log_body);
         self.label_ai = permit.duties.label_ai;
-        self.retain_days = [permit.duties.retain_decision_days, permit.duties.retain_body_days];
     }
 
     /// The intent to send `outbound`, whose keyed hash is given, to `target`.
@@ -241,7 +238,7 @@ impl Notes {
         let upstream = self.chosen.as_ref().map(|target| &target.upstream);
         let facts = upstream.map(|upstream| upstream.facts());
         let rules = &self.refused_by;
-        let retention = self.retain_days;
+        let retention = self.decided.as_ref().map(|decided| decided.retention).unwrap_or_default();
         body.text("operation_name", "chat")
             .text("outcome", outcome)
             .number("output_tokens", usage.map(|usage| usage.output_tokens))
@@ -263,8 +260,8 @@ impl Notes {
             .number("response_bytes", self.answer.bytes)
             .text("response_id", self.answer.id.as_deref())
             .text("response_model", self.answer.model.as_deref())
-            .number("retain_body_days", retention[1])
-            .number("retain_decision_days", retention[0])
+            .number("retain_body_days", retention.body)
+            .number("retain_decision_days", retention.decision)
             .text("route_id", self.route.as_deref())
             .text("seed", self.shape.seed.map(|seed| seed.to_string()).as_deref())
             .flag("stream", self.stream)
@@ -307,7 +304,6 @@ fn payload_mode(log_body: LogBody) -> &'static str {
     match log_body {
         LogBody::None => "none",
         LogBody::Hash => "hash",
-        LogBody::Redacted => "redacted",
     }
 }
 

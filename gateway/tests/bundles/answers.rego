@@ -53,11 +53,20 @@ changes := {
 		"excluded": [{"id": id, "rules": ["TEST-02"], "missing": []} | some id in ids],
 		"obligations": {"approval": {"kind": "export", "ttl_s": 900}},
 	},
+	"approval_ruled": {
+		"effect": "needs_approval",
+		"candidates": [],
+		"excluded": [{"id": id, "rules": ["TEST-02"], "missing": []} | some id in ids],
+		"request_rules": [{"id": "TEST-03", "missing": []}],
+	},
 	"denied": {
 		"effect": "deny", "candidates": [],
 		"excluded": [{"id": id, "rules": ["TEST-02"], "missing": ["a.fact"]} | some id in ids],
 		"request_rules": [{"id": "TEST-03", "missing": ["caller.mood"]}],
-		"obligations": {"notify": [{"to": "security", "severity": "high"}]},
+		"obligations": {
+			"notify": [{"to": "security", "severity": "high"}],
+			"log": {"body": "none", "retain_d": {"decision": 1827}},
+		},
 	},
 }
 

@@ -3,6 +3,7 @@
 mod declarations;
 mod engines;
 mod faults;
+mod schemas;
 
 use std::{
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use cordon_gateway::policy::{
-    Effect, Settings,
+    Effect, HostCode, Settings,
     bundle::Bundle,
     replay::{self, Evaluator, cases},
 };
@@ -41,6 +42,36 @@ fn every_case_comes_out_as_it_must() {
     assert!(report.run > 0);
     assert!(report.faults.is_empty(), "{}", report.text());
     assert_eq!(report.exit_code(), 0);
+}
+
+#[test]
+fn no_case_of_the_contract_that_is_built_is_missing() {
+    let folder = policies().join("cases");
+    let mut numbers: std::collections::BTreeSet<u32> = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("a file");
+        let number = text.lines().find_map(|line| line.strip_prefix("case: ")?.parse::<u32>().ok());
+        numbers.extend(number);
+    }
+    let built: [u32; 16] = [1, 2, 3, 4, 5, 11, 12, 13, 15, 16, 20, 21, 23, 26, 47, 48];
+    for number in built {
+        assert!(numbers.contains(&number), "case {number}");
+    }
+}
+
+#[test]
+fn what_must_be_kept_encrypted_is_allowed_by_policy_and_refused_by_the_host() {
+    let (engine, mut asked) = (runtime().block_on(evaluator(Bundle::built_in().unwrap())), 0);
+    for case in all_cases() {
+        if case.file.starts_with("11-") || case.file.starts_with("13-") {
+            let replayed = runtime().block_on(engine.replay(case.facts));
+            let replayed = replayed.expect("facts").expect("a decision");
+            assert_eq!(replayed.effect(), Effect::Allow, "{}", case.name);
+            assert_eq!(replayed.refusal(), Some(HostCode::ConflictLog), "{}", case.name);
+            asked += 1;
+        }
+    }
+    assert!(asked >= 2);
 }
 
 #[test]

@@ -129,6 +129,7 @@ own contains candidate.id if {
 	some candidate in input.candidates
 	facts.in_house(candidate)
 	candidate.provider_hq == input.caller.org.hq
+	candidate.provider_hq != "unknown"
 	candidate.region in {candidate.provider_hq, eea_region(candidate)}
 	not candidate.region == "unknown"
 	not within[candidate.id]
@@ -200,6 +201,15 @@ old(candidate) if {
 	is_number(candidate.facts_age_d)
 	candidate.facts_age_d > data.org.upstream_facts_max_age_d
 }
+
+# What was said on no known day may be just as old.
+warn contains "STALE-UPSTREAM-FACTS" if {
+	some candidate in input.candidates
+	candidate.id in (clauses | listed)
+	not dated(candidate)
+}
+
+dated(candidate) if is_number(candidate.facts_age_d)
 
 # METADATA
 # title: Transfer of personal data without a valid basis

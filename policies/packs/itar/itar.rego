@@ -4,6 +4,7 @@
 package cordon.packs.itar
 
 import data.cordon.facts
+import data.cordon.tables
 
 # No candidate without a permit of this pack, where it applies.
 must_permit if applies
@@ -63,12 +64,31 @@ oblige contains {
 proscribed if {
 	applies
 	some country in facts.org_countries
-	data.itar.proscribed[country]
+	named(country)
 }
 
 proscribed if {
 	applies
-	data.itar.proscribed[input.caller.location.country]
+	named(input.caller.location.country)
+}
+
+# An old table still names whom it names.
+named(country) if tables.in_force(data.itar.proscribed[country])
+
+# METADATA
+# title: The upstream lies in a proscribed country, or is steered from one
+# description: Use an upstream without owner, operator or subprocessor in such a country.
+# custom:
+#   id: ITAR-126.1-02
+#   citation: 22 CFR 126.1
+#   severity: critical
+#   owner: export-officer
+#   waivable: false
+exclude contains {"candidate": candidate.id, "rule": "ITAR-126.1-02", "missing": []} if {
+	applies
+	some candidate in input.candidates
+	some country in facts.hands(candidate)
+	named(country)
 }
 
 # METADATA

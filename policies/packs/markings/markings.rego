@@ -184,6 +184,22 @@ exclude contains {"candidate": candidate.id, "rule": "CUI-SYSTEM", "missing": mi
 	])
 }
 
+# METADATA
+# title: A system of an embargoed country does not take controlled unclassified information
+# description: Use an upstream without owner, operator or subprocessor in such a country.
+# custom:
+#   id: CUI-OWNER
+#   citation: 32 CFR 2002.14; 15 CFR Part 740, Supplement No. 1, group D:5
+#   severity: critical
+#   owner: security
+#   waivable: false
+exclude contains {"candidate": candidate.id, "rule": "CUI-OWNER", "missing": []} if {
+	controlled
+	some candidate in input.candidates
+	some country in facts.hands(candidate)
+	tables.grouped("D:5", country)
+}
+
 controlled if cui
 
 controlled if us_persons_only

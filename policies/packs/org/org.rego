@@ -357,6 +357,21 @@ oblige contains {"rule": "ORG-PCI-01", "redact": {"category": category.id, "how"
 }
 
 # METADATA
+# title: A card number that cannot be taken out stays in the house
+# description: Send it as text of a message, or leave it out.
+# custom:
+#   id: ORG-PCI-02
+#   citation: PCI DSS 4.0 requirement 3.5.1
+#   severity: high
+#   owner: security
+#   waivable: false
+in_house_only contains {"rule": "ORG-PCI-02"} if {
+	some category in input.data.categories
+	split(category.id, ".")[0] == "pci"
+	not category.redactable == "yes"
+}
+
+# METADATA
 # title: Kinds of data that only the own models take
 # description: Until a pack that judges them is installed, these stay in the house.
 # custom:
@@ -385,7 +400,7 @@ deny contains {"rule": "ORG-DATA-02", "missing": ["data.categories"]} if {
 }
 
 # METADATA
-# title: Confidential data does not go to a provider that trains on it
+# title: Confidential data goes only to a provider that does not train on it
 # description: Choose an upstream whose terms exclude training.
 # custom:
 #   id: ORG-CONF-01
@@ -393,10 +408,12 @@ deny contains {"rule": "ORG-DATA-02", "missing": ["data.categories"]} if {
 #   severity: high
 #   owner: security
 #   waivable: true
-exclude contains {"candidate": candidate.id, "rule": "ORG-CONF-01", "missing": []} if {
+exclude contains {"candidate": candidate.id, "rule": "ORG-CONF-01", "missing": missing} if {
 	marked("CONFIDENTIAL", "confidential")
 	some candidate in input.candidates
-	candidate.terms.train == "yes"
+	not facts.in_house(candidate)
+	not candidate.terms.train == "no"
+	missing := unknown(candidate, {"terms.train": ["terms", "train"]})
 }
 
 # METADATA

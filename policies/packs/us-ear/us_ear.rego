@@ -46,7 +46,8 @@ oblige contains notice("EAR-746.2-E2", "critical") if {
 	tables.grouped("E:2", country)
 }
 
-# Where the caller is and who stands behind the caller.
+# Where the caller is and who stands behind the caller: what is released to somebody in a country
+# goes to that country (15 CFR 734.13, 734.14).
 parties contains input.caller.location.country
 
 parties contains country if some country in facts.org_countries
@@ -136,9 +137,14 @@ warn contains "AFFILIATES-SUSPENDED" if {
 	affiliates_suspended
 }
 
-affiliates_suspended if data.export.affiliates.switch == "suspended"
+# A suspension is a permission: an old table gives none.
+affiliates_suspended if {
+	"export" in tables.fresh
+	data.export.affiliates.switch == "suspended"
+}
 
 affiliates_suspended if {
+	"export" in tables.fresh
 	data.export.affiliates.switch == "default"
 	facts.day >= data.export.affiliates.suspended_from
 	facts.day < data.export.affiliates.suspended_until

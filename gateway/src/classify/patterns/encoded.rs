@@ -46,13 +46,12 @@ fn layer(
         match decoded(&bytes[run.clone()]) {
             Some(inner) => {
                 let first = found.hits.len();
-                let (key_end, banner_end) = (found.key_end, found.banner_end);
-                (found.key_end, found.banner_end) = (0, 0);
+                let read = std::mem::take(&mut found.read);
                 look(&inner, found);
                 if layers > 1 {
                     layer(&inner, layers - 1, found, look);
                 }
-                (found.key_end, found.banner_end) = (key_end, banner_end);
+                found.read = read;
                 found.hits[first..].iter_mut().for_each(|hit| hit.range = run.clone());
             }
             None if is_file(&bytes[run.clone()]) => {

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::policy::{
     Decided, Duties, Effect, HostCode,
+    decision::Retention,
     facts::GRACE,
     judge::{Ruling, Verdict},
     sample,
@@ -46,6 +47,7 @@ fn ruling(facts: &Facts) -> Arc<Ruling> {
         excluded: Vec::new(),
         missing: Vec::new(),
         notify: Vec::new(),
+        retention: Retention::default(),
     };
     let verdict = Verdict::Permitted { targets: Vec::new(), duties: Arc::new(Duties::none()) };
     Arc::new(Ruling { as_of: facts.as_of(), decided: Arc::new(decided), verdict })
