@@ -15,7 +15,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use cordon_ledger::{Kind, Ledger, Options, RealDisk, Recovered, Writer};
+use cordon_ledger::{Kind, Ledger, Options, RealDisk, Recovered, Writer, append::HEAD_EVERY};
 
 use crate::{
     catalog::{Address, Catalog, Remote, Upstream},
@@ -245,6 +245,7 @@ async fn open_ledger(
         signing_key: config.data.signing_key(),
         bytes_max: config.ledger.bytes_max.0,
         segment_bytes: config.ledger.segment_bytes.0,
+        head_every: HEAD_EVERY,
         writer: Writer::Gateway,
         gateway_version: env!("CARGO_PKG_VERSION").to_owned(),
         config_digest: Some(config.digest.clone()),
