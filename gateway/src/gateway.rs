@@ -15,7 +15,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use cordon_ledger::{Kind, Ledger, Options, RealDisk, Recovered, Writer, append::HEAD_EVERY};
+use cordon_ledger::{Ledger, Options, RealDisk, Recovered, Writer, append::HEAD_EVERY};
 
 use crate::{
     catalog::{Address, Catalog, Remote, Upstream},
@@ -132,9 +132,7 @@ impl Gateway {
             .text("cut", recovered.cut.as_deref())
             .number("recovered", recovered.open_calls.len() as u64)
             .text("version", env!("CARGO_PKG_VERSION"));
-        let started = self.recorder.note(Kind::Start, body)?;
-        let closed = self.recorder.close_recovered(recovered).await?;
-        started.durable().await.map_err(RecordError::from)?;
+        let closed = self.recorder.start(body, recovered).await?;
         if let Some(cut) = &recovered.cut {
             tracing::warn!("the ledger's unfinished end was cut: {cut}");
         }
