@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cordon_ledger::append::{AppendError, Ledger, Options};
+use cordon_ledger::append::{AppendError, HEAD_EVERY, Ledger, Options};
 use cordon_ledger::disk::RealDisk;
 use cordon_ledger::event::{Draft, Kind, Writer};
 use cordon_ledger::recover::OpenError;
@@ -70,6 +70,7 @@ impl AccessLog {
             signing_key: folder.signing_key(),
             bytes_max: limits.access_bytes_max,
             segment_bytes: SEGMENT_BYTES,
+            head_every: HEAD_EVERY,
             writer: Writer::Collector,
             gateway_version: VERSION.to_owned(),
             config_digest: None,

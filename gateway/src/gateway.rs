@@ -15,7 +15,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use cordon_ledger::{Kind, Ledger, Options, RealDisk, Recovered, Writer};
+use cordon_ledger::{Ledger, Options, RealDisk, Recovered, Writer, append::HEAD_EVERY};
 
 use crate::{
     catalog::{Address, Catalog, Remote, Upstream},
@@ -132,9 +132,7 @@ impl Gateway {
             .text("cut", recovered.cut.as_deref())
             .number("recovered", recovered.open_calls.len() as u64)
             .text("version", env!("CARGO_PKG_VERSION"));
-        let started = self.recorder.note(Kind::Start, body)?;
-        let closed = self.recorder.close_recovered(recovered).await?;
-        started.durable().await.map_err(RecordError::from)?;
+        let closed = self.recorder.start(body, recovered).await?;
         if let Some(cut) = &recovered.cut {
             tracing::warn!("the ledger's unfinished end was cut: {cut}");
         }
@@ -245,6 +243,7 @@ async fn open_ledger(
         signing_key: config.data.signing_key(),
         bytes_max: config.ledger.bytes_max.0,
         segment_bytes: config.ledger.segment_bytes.0,
+        head_every: HEAD_EVERY,
         writer: Writer::Gateway,
         gateway_version: env!("CARGO_PKG_VERSION").to_owned(),
         config_digest: Some(config.digest.clone()),

@@ -34,7 +34,7 @@ use serde::Deserialize;
 
 use crate::{
     catalog::Upstream,
-    identity::attributes::Country,
+    identity::{TenantId, attributes::Country},
     policy::{
         about::{About, AboutError},
         bundle::{Bundle, BundleError},
@@ -109,8 +109,8 @@ pub enum PolicyError {
 /// Takes every fresh decision before anybody may use it; `record` implements it with the ledger.
 #[async_trait]
 pub trait DecisionSink: Send + Sync + 'static {
-    /// Returns once the decision's event has its place in the ledger.
-    async fn record(&self, decided: &Decided) -> Result<(), SinkError>;
+    /// Returns once the event of the decision about this tenant's call has its place in the ledger.
+    async fn record(&self, tenant: &TenantId, decided: &Decided) -> Result<(), SinkError>;
 }
 
 /// Why the ledger did not take a decision.

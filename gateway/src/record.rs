@@ -11,6 +11,11 @@ pub mod entry;
 pub mod metrics;
 pub mod notes;
 pub mod recorder;
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
+mod unknown;
 
 use std::sync::Arc;
 
@@ -53,14 +58,15 @@ pub enum RecordError {
     Ledger(#[from] cordon_ledger::AppendError),
 }
 
-/// The right to send these bytes to this upstream, once: its intent is on disk.
+/// The right to send these bytes to this upstream, once: its intent is on disk. Only an [`Entry`]
+/// makes it.
 #[derive(Debug)]
 pub struct Clearance {
-    pub(crate) call_id: CallId,
-    pub(crate) attempt: u16,
-    pub(crate) upstream: Arc<Upstream>,
-    pub(crate) outbound: Outbound,
-    pub(crate) stream: bool,
+    call_id: CallId,
+    attempt: u16,
+    upstream: Arc<Upstream>,
+    outbound: Outbound,
+    stream: bool,
 }
 
 impl Clearance {

@@ -40,6 +40,8 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 const SEGMENT_BYTES_MIN: u64 = 1024;
 /// A segment is read whole at a start.
 const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How often a head is signed, where there is news and nothing else is wanted.
+pub const HEAD_EVERY: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for the disk.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -56,6 +58,8 @@ pub struct Options {
     pub bytes_max: u64,
     /// When a segment is full; normally [`SEGMENT_BYTES`].
     pub segment_bytes: u64,
+    /// How often a head is signed where there is news; normally [`HEAD_EVERY`].
+    pub head_every: Duration,
     pub writer: Writer,
     /// Written into each event; empty leaves it out.
     pub gateway_version: String,
@@ -71,8 +75,8 @@ pub trait Observer: Send + Sync {
     fn fsync(&self, duration: Duration);
     /// An event is durable.
     fn event(&self, kind: Kind);
-    /// The stream failed; nothing is appended from now on.
-    fn poisoned(&self);
+    /// The stream failed, and why; nothing is appended from now on.
+    fn poisoned(&self, reason: &str);
 }
 
 /// The writing end of a stream. Clones share it; when the last one goes, the writer ends.
@@ -96,6 +100,8 @@ pub struct Status {
     /// Bytes set aside for outcomes of open calls and a last event.
     pub bytes_reserved: u64,
     pub bytes_max: u64,
+    /// Whether the room that is left is kept for what is open: no new call can begin.
+    pub full: bool,
     /// What went wrong, if the stream failed.
     pub poisoned: Option<Arc<str>>,
     /// The last durable event; seq 0 before the first.
@@ -153,8 +159,12 @@ impl Ledger {
         let limits = Limits::new(options.bytes_max);
         let shared = Shared::new(limits, envelope, &ready, options.observer);
         let shared = Arc::new(shared);
-        let sizes = writer::Sizes { segment_bytes: options.segment_bytes, allocate_bytes };
-        let writer = writer::Writing::new(Arc::clone(&shared), storage, ready, sizes);
+        let pace = writer::Pace {
+            segment_bytes: options.segment_bytes,
+            allocate_bytes,
+            head_every: options.head_every,
+        };
+        let writer = writer::Writing::new(Arc::clone(&shared), storage, ready, pace);
         let path = options.stream_dir_parent;
         let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run());
         let thread = thread.map_err(|source| OpenError::Io { path, source })?;
@@ -231,15 +241,15 @@ fn draws_on_reserve(kind: Kind) -> bool {
 // === impl Inner ===
 
 impl Inner {
+    /// Ends the writer, once: a disk that did not let it end in time is not waited for again.
     fn end(&self) -> Result<(), AppendError> {
-        let ended = self.shared.close(SHUTDOWN_DEADLINE);
-        if ended.is_ok() {
-            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let joined = thread.map_or(Ok(()), JoinHandle::join);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            self.shared.close(SHUTDOWN_DEADLINE)?;
+            let joined = thread.join();
             self.locks.lock().unwrap_or_else(PoisonError::into_inner).clear();
             joined.map_err(|_panic| AppendError::Poisoned)?;
         }
-        ended?;
         self.shared.failure().map_or(Ok(()), |_reason| Err(AppendError::Poisoned))
     }
 }

@@ -335,6 +335,21 @@ impl Timestamp {
         Self(since)
     }
 
+    /// The moment that is printed so; nothing else is read.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+        let days = days(number(0, 4)?, number(5, 7)?, number(8, 10)?)?;
+        let seconds = number(11, 13)? * 3_600 + number(14, 16)? * 60 + number(17, 19)?;
+        let since = Duration::from_secs(days * 86_400 + seconds);
+        let at = Self(since + Duration::from_micros(number(20, 26)?));
+        (at.text() == text.as_bytes()).then_some(at)
+    }
+
+    /// How much later this is than another moment; nothing if it is earlier.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The characters that are printed, without an allocation: every event has several times.
     /// A moment after the year 9999 has the last second of it.
     pub fn text(self) -> [u8; TIME_BYTES] {
@@ -390,6 +405,16 @@ fn date(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
+/// The count of days since 1970-01-01 of a date, the other way round.
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let (year, month_from_march) =
+        if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let (era, of_era) = (year / 400, year % 400);
+    let of_year = (153 * month_from_march + 2) / 5 + day.checked_sub(1)?;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year;
+    days.checked_sub(719_468)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,6 +431,11 @@ mod tests {
         for (seconds, micros, text) in cases {
             let since = Duration::from_secs(seconds) + Duration::from_micros(micros);
             assert_eq!(Timestamp::from_epoch(since).to_string(), text);
+            assert_eq!(Timestamp::parse(text), Some(Timestamp::from_epoch(since)));
+        }
+        for wrong in ["", "1969-12-31T23:59:59.000000Z", "2100-02-29T00:00:00.000000Z", "yesterday"]
+        {
+            assert_eq!(Timestamp::parse(wrong), None, "{wrong}");
         }
     }
 

@@ -6,8 +6,10 @@
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -33,8 +35,11 @@ pub const PUBLIC_KEYS_NAME: &str = "public.pem";
 const ED25519: u8 = 0x01;
 /// A key file or a file of public keys is small.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
-/// One head is about 300 bytes.
+/// One head is about 300 bytes. More bytes than this without one are not what a power loss leaves.
 const HEAD_BYTES_MAX: usize = 4096;
+/// A head is signed every second with news. Events that lie further apart without any head had one;
+/// the rest is for clocks that are set and machines that sleep.
+pub(crate) const UNSIGNED_MAX: Duration = Duration::from_secs(60);
 /// How many bytes of a file of heads are read at once.
 const READ_BYTES: usize = 64 * 1024;
 const PEM_END: &str = "-----END PUBLIC KEY-----";
@@ -67,10 +72,13 @@ pub(crate) struct HeadFile {
 #[derive(Debug)]
 pub struct HeadReader {
     file: Arc<dyn File>,
+    path: PathBuf,
     /// What is appended while we read is not read.
     end: u64,
-    offset: u64,
+    /// Bytes of the file from `base` on; those before `at` have been read.
     buffer: Vec<u8>,
+    base: u64,
+    at: usize,
 }
 
 /// Why a head or a key cannot be used.
@@ -82,11 +90,13 @@ pub enum HeadError {
     NoKey { path: PathBuf },
     #[error("`{path}` holds a block that is no Ed25519 public key; restore it from a backup")]
     NoPublicKey { path: PathBuf },
-    #[error("the head is not in the form of a signed checkpoint")]
+    #[error("a head is not in the form of a signed checkpoint")]
     Form,
-    #[error("the head is for `{0}`, another stream")]
+    #[error("no head stands at byte {offset}, where one should")]
+    NoHead { offset: u64 },
+    #[error("a head is for `{0}`, another stream")]
     Origin(String),
-    #[error("no known key made the head's signature")]
+    #[error("no known key made a head's signature")]
     Signature,
     #[error("cannot make a random key ({0}); the system's random source does not answer")]
     Random(String),
@@ -273,21 +283,18 @@ impl HeadFile {
         let io_error = |source| HeadError::Io { path: path.clone(), source };
         let file = match storage.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                disk::write_whole(storage, &path, b"").map_err(io_error)?;
+                make(storage, heads, stream)?;
                 storage.open(&path).map_err(io_error)?
             }
             result => result.map_err(io_error)?,
         };
-        let mut reader = HeadReader::of(Arc::clone(&file)).map_err(io_error)?;
-        let (mut last, mut end) = (None, 0);
-        while let Some(note) = reader.next_note().map_err(io_error)? {
-            end = reader.offset;
-            last = Some(note);
-        }
-        if end < file.bytes().map_err(io_error)? {
-            file.set_bytes(end).map_err(io_error)?;
+        let mut reader = HeadReader::of(Arc::clone(&file), path.clone())?;
+        let (mut last, mut begin, mut end) = (None, 0, 0);
+        while let Some(note) = reader.next_note()? {
+            (last, begin, end) = (Some(note), end, reader.offset());
         }
         let last = last.map(|note| Head::verify(&note, stream, keys)).transpose()?;
+        settle(&*file, begin..end).map_err(io_error)?;
         Ok((Self { file, offset: end }, last))
     }
 
@@ -305,46 +312,97 @@ impl HeadFile {
     }
 }
 
+/// Makes a stream's file of heads, without any.
+pub(crate) fn make(storage: &dyn Storage, heads: &Path, stream: Uuid) -> Result<(), HeadError> {
+    let path = path(heads, stream);
+    disk::write_whole(storage, &path, b"").map_err(|source| HeadError::Io { path, source })
+}
+
+/// Ends the file behind its last note and makes that note durable: its own sync may have failed,
+/// which leaves it in memory only, where no later sync finds it. So it is written again.
+fn settle(file: &dyn File, last: Range<u64>) -> io::Result<()> {
+    if last.end < file.bytes()? {
+        file.set_bytes(last.end)?;
+    }
+    let mut note = vec![0; usize::try_from(last.end - last.start).unwrap_or(HEAD_BYTES_MAX)];
+    disk::read_up_to(file, &mut note, last.start)?;
+    file.write_at(&note, last.start)?;
+    file.sync_data()
+}
+
 // === impl HeadReader ===
 
 impl HeadReader {
     /// Opens a stream's file of heads.
-    pub fn open(storage: &dyn Storage, heads: &Path, stream: Uuid) -> io::Result<Self> {
-        Self::of(storage.open_to_read(&path(heads, stream))?)
-    }
-
-    fn of(file: Arc<dyn File>) -> io::Result<Self> {
-        let end = file.bytes()?;
-        Ok(Self { file, end, offset: 0, buffer: Vec::new() })
-    }
-
-    /// The next whole note; what is half written at the end is passed over.
-    pub fn next_note(&mut self) -> io::Result<Option<String>> {
-        loop {
-            if let Some(note) = self.take_note() {
-                return Ok(Some(note));
-            }
-            let read_to = self.offset + self.buffer.len() as u64;
-            let left = self.end.saturating_sub(read_to).min(READ_BYTES as u64);
-            let mut more = vec![0; usize::try_from(left).unwrap_or(READ_BYTES)];
-            let read = disk::read_up_to(&*self.file, &mut more, read_to)?;
-            if read == 0 || self.buffer.len() > HEAD_BYTES_MAX {
-                return Ok(None);
-            }
-            self.buffer.extend(more.into_iter().take(read));
+    pub fn open(storage: &dyn Storage, heads: &Path, stream: Uuid) -> Result<Self, HeadError> {
+        let path = path(heads, stream);
+        match storage.open_to_read(&path) {
+            Ok(file) => Self::of(file, path),
+            Err(source) => Err(HeadError::Io { path, source }),
         }
     }
 
-    /// A note ends with the blank line behind its signatures: the second blank line.
-    fn take_note(&mut self) -> Option<String> {
-        let blank = |from: usize| {
-            let rest = self.buffer.get(from..)?;
-            rest.windows(2).position(|pair| pair == b"\n\n").map(|found| from + found + 2)
-        };
-        let end = blank(blank(0)?)?;
-        let note: Vec<u8> = self.buffer.drain(..end).collect();
-        self.offset += end as u64;
-        let text = String::from_utf8_lossy(&note);
-        Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+    fn of(file: Arc<dyn File>, path: PathBuf) -> Result<Self, HeadError> {
+        match file.bytes() {
+            Ok(end) => Ok(Self { file, path, end, buffer: Vec::new(), base: 0, at: 0 }),
+            Err(source) => Err(HeadError::Io { path, source }),
+        }
     }
+
+    /// Where the next note begins.
+    fn offset(&self) -> u64 {
+        self.base + self.at as u64
+    }
+
+    /// The next note. What a power loss left of the last one is passed over: a piece of it, or all
+    /// of it with zeros where a page is lost. Anything else that is no note is an error.
+    pub fn next_note(&mut self) -> Result<Option<String>, HeadError> {
+        if self.at >= READ_BYTES {
+            self.buffer.drain(..self.at);
+            self.base = self.offset();
+            self.at = 0;
+        }
+        if let Some(end) = self.note_end(self.at)? {
+            let note = self.buffer.get(self.at..end).unwrap_or_default();
+            let text = String::from_utf8_lossy(note).into_owned();
+            if !text.contains('\0') || self.note_end(end)?.is_some() {
+                self.at = end;
+                return Ok(Some(text.strip_suffix('\n').unwrap_or(&text).to_owned()));
+            }
+        }
+        let offset = self.offset();
+        let rest = self.end.saturating_sub(offset);
+        if rest > HEAD_BYTES_MAX as u64 { Err(HeadError::NoHead { offset }) } else { Ok(None) }
+    }
+
+    /// Where the note ends that begins here in the buffer, which grows as needed.
+    fn note_end(&mut self, from: usize) -> Result<Option<usize>, HeadError> {
+        loop {
+            let found = end_of_note(&self.buffer, from);
+            let enough = self.buffer.len().saturating_sub(from) > HEAD_BYTES_MAX;
+            if found.is_some() || enough || !self.read_on()? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Reads more of the file into the buffer; whether there was more.
+    fn read_on(&mut self) -> Result<bool, HeadError> {
+        let from = self.base + self.buffer.len() as u64;
+        let left = self.end.saturating_sub(from).min(READ_BYTES as u64);
+        let mut more = vec![0; usize::try_from(left).unwrap_or(READ_BYTES)];
+        let read = disk::read_up_to(&*self.file, &mut more, from);
+        let read = read.map_err(|source| HeadError::Io { path: self.path.clone(), source })?;
+        self.buffer.extend(more.into_iter().take(read));
+        Ok(read > 0)
+    }
+}
+
+/// A note ends with the blank line behind its signatures: the second blank line.
+fn end_of_note(buffer: &[u8], from: usize) -> Option<usize> {
+    let blank = |from: usize| {
+        let rest = buffer.get(from..)?;
+        rest.windows(2).position(|pair| pair == b"\n\n").map(|found| from + found + 2)
+    };
+    blank(blank(from)?)
 }

@@ -19,7 +19,7 @@ use crate::{
     event::Writer,
     head::{self, Head, HeadError, HeadFile, PublicKeys, SigningPair},
     mark::{self, Found, Mark, MarkFile},
-    segment::{self, Cursor, SegmentName},
+    segment::{self, Cursor, Entry, SegmentName, Step},
 };
 
 mod calls;
@@ -32,6 +32,11 @@ use tail::Tail;
 /// only while it starts.
 const KEY_LOCK_TRIES: u32 = 100;
 const KEY_LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// What an operator can do who has no backup. With its heads left behind, the stream would be
+/// reported as gone.
+const MOVE_AWAY: &str =
+    "move the stream's folder away together with its file in `heads/` to begin a new stream";
 
 /// What a start found.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,31 +68,44 @@ pub enum OpenError {
     )]
     NoWriter { folder: PathBuf, writer: &'static str },
     #[error(
-        "segment number {index} is missing in `{folder}`; restore it from a backup, or move the \
-         stream's folder away to begin a new stream"
+        "segment number {index} is missing in `{folder}`; restore it from a backup, or {MOVE_AWAY}"
     )]
     MissingSegment { folder: PathBuf, index: u64 },
     #[error(
+        "`{folder}` holds two segments of number {index}: files of two copies were mixed; restore \
+         the stream from one backup, or {MOVE_AWAY}"
+    )]
+    SecondSegment { folder: PathBuf, index: u64 },
+    #[error(
         "segment `{segment}` is damaged at byte {offset}, at event {seq}: {flaw}; run \
-         `cordon audit verify`, then restore the stream from a backup, or move its folder away \
-         to begin a new stream"
+         `cordon audit verify`, then restore the stream from a backup, or {MOVE_AWAY}"
     )]
     Damaged { segment: PathBuf, offset: usize, seq: u64, flaw: String },
     #[error(
         "the stream `{folder}` ends with event {found}, but {witness} says that {size} events \
-         were durable; restore it from a backup, or move its folder away to begin a new stream"
+         were durable; restore it from a backup, or {MOVE_AWAY}"
     )]
     Lost { folder: PathBuf, found: u64, size: u64, witness: &'static str },
     #[error(
         "event {seq} of the stream `{folder}` is not the one that {witness} names; restore the \
-         stream from a backup, or move its folder away to begin a new stream"
+         stream from a backup, or {MOVE_AWAY}"
     )]
     Changed { folder: PathBuf, seq: u64, witness: &'static str },
     #[error(
-        "the stream's file of signed heads `{path}` is missing; restore it, or make an empty file \
-         to go on without the old heads"
+        "the stream's file of signed heads `{path}` is missing; restore it from a backup, or \
+         {MOVE_AWAY}"
     )]
     HeadsMissing { path: PathBuf },
+    #[error(
+        "the stream's file of signed heads `{path}` names none of its events, and heads are \
+         signed every second; restore it from a backup, or {MOVE_AWAY}"
+    )]
+    HeadsEmptied { path: PathBuf },
+    #[error(
+        "the signed heads in `{path}` cannot be believed: {source}; run `cordon audit verify`, \
+         then restore the file and `public.pem` beside it from a backup, or {MOVE_AWAY}"
+    )]
+    HeadsDamaged { path: PathBuf, source: HeadError },
     #[error("signed heads in `{heads}`: {source}")]
     Head { heads: PathBuf, source: HeadError },
     #[error("`segment_bytes` is {given}; it must be between {min} and {max}")]
@@ -151,11 +169,13 @@ pub(crate) fn recover(place: &Where<'_>, storage: &dyn Storage) -> Result<Ready,
     remove_unfinished(storage, &folder)?;
 
     let (pair, keys) = load_keys(place, storage)?;
-    let head_error = |source| OpenError::Head { heads: place.heads.to_owned(), source };
     refuse_lost_heads(place, storage, &folder, stream)?;
-    let (heads, head) = HeadFile::open(storage, place.heads, stream, &keys).map_err(head_error)?;
+    let (heads, head) = open_heads(place, storage, stream, &keys)?;
     let mark = mark::read(storage, &folder, stream).map_err(io_error(&folder))?;
     let tail = tail::read(storage, &folder, stream, &Witnesses { mark, head })?;
+    if head.is_none() {
+        refuse_emptied_heads(place, storage, &folder, &tail)?;
+    }
     let open_calls = calls::open_calls(storage, &folder, &tail)?;
 
     let segment = make_safe(place, storage, &folder, &tail)?;
@@ -231,6 +251,9 @@ fn make_stream(place: &Where<'_>, storage: &dyn Storage) -> Result<Uuid, OpenErr
     let stream = Uuid::new_v4();
     let folder = place.ledger.join(stream.to_string());
     create_dir(storage, &folder)?;
+    // Before the folder counts as a stream: whoever sees one finds its heads, or they are lost.
+    let head_error = |source| OpenError::Head { heads: place.heads.to_owned(), source };
+    head::make(storage, place.heads, stream).map_err(head_error)?;
     let word = format!("{}\n", place.writer.name());
     let path = folder.join(segment::WRITER_NAME);
     disk::write_whole(storage, &path, word.as_bytes()).map_err(io_error(&path))?;
@@ -283,6 +306,39 @@ fn refuse_lost_heads(
     };
     let segments = segment::list(storage, folder).map_err(io_error(folder))?;
     if there || segments.is_empty() { Ok(()) } else { Err(OpenError::HeadsMissing { path }) }
+}
+
+fn open_heads(
+    place: &Where<'_>,
+    storage: &dyn Storage,
+    stream: Uuid,
+    keys: &PublicKeys,
+) -> Result<(HeadFile, Option<Head>), OpenError> {
+    HeadFile::open(storage, place.heads, stream, keys).map_err(|source| match source {
+        HeadError::Io { path, source } => OpenError::Io { path, source },
+        source => OpenError::HeadsDamaged { path: head::path(place.heads, stream), source },
+    })
+}
+
+/// A stream that is older than a second and has no head has lost them.
+fn refuse_emptied_heads(
+    place: &Where<'_>,
+    storage: &dyn Storage,
+    folder: &Path,
+    tail: &Tail,
+) -> Result<(), OpenError> {
+    let Some(first) = tail.segments.first() else { return Ok(()) };
+    let bytes = segment::read(storage, folder, first).map_err(io_error(folder))?;
+    let began = match segment::next_group(&bytes, 0, &Cursor::start(tail.stream)) {
+        Step::Group(group) => group.entries.first().and_then(Entry::time),
+        Step::End | Step::Broken(_) => None,
+    };
+    match began.zip(tail.ended) {
+        Some((began, ended)) if ended.since(began) > head::UNSIGNED_MAX => {
+            Err(OpenError::HeadsEmptied { path: head::path(place.heads, tail.stream) })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A segment that is safe to append to: the last one as it is, or a synced copy of its prefix.

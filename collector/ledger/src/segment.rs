@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     disk::{self, Storage},
-    event::{Kind, Writer},
+    event::{Kind, Label, Timestamp, Writer},
     frame::{self, Commit, Damage, Frame, FrameKind, Hash, Parsed},
 };
 
@@ -46,9 +46,6 @@ pub struct Folder {
     pub stream: Uuid,
     /// `None` where the file that says so is lost.
     pub writer: Option<Writer>,
-    /// Whether it held a segment before anything else of it was looked at. A stream's other files
-    /// are made before its first segment, so then, and only then, one that is not there is lost.
-    pub begun: bool,
     pub path: PathBuf,
 }
 
@@ -122,7 +119,7 @@ pub enum Flaw {
 // === impl SegmentName ===
 
 impl SegmentName {
-    /// Understands a file's name; other files' names are `None`.
+    /// Understands a file's name; other files' names are `None`. Both numbers count from 1.
     pub fn parse(name: &str) -> Option<Self> {
         let (index, first_seq) = name.strip_suffix(SUFFIX)?.split_once('-')?;
         let digits = |text: &str, count| {
@@ -130,7 +127,8 @@ impl SegmentName {
         };
         let fits = digits(index, INDEX_DIGITS) && digits(first_seq, SEQ_DIGITS);
         fits.then_some(())?;
-        Some(Self { index: index.parse().ok()?, first_seq: first_seq.parse().ok()? })
+        let name = Self { index: index.parse().ok()?, first_seq: first_seq.parse().ok()? };
+        (name.index > 0 && name.first_seq > 0).then_some(name)
     }
 
     /// The path in a stream's folder.
@@ -149,6 +147,15 @@ impl std::fmt::Display for SegmentName {
             index = INDEX_DIGITS,
             seq = SEQ_DIGITS
         )
+    }
+}
+
+// === impl Entry ===
+
+impl Entry<'_> {
+    /// When the event was written, where its text can be read.
+    pub(crate) fn time(&self) -> Option<Timestamp> {
+        Timestamp::parse(&Label::parse(self.json).ok()?.time)
     }
 }
 
@@ -176,13 +183,12 @@ pub fn streams(storage: &dyn Storage, ledger: &Path) -> io::Result<Vec<Folder>> 
     for name in storage.list(ledger)? {
         let Ok(stream) = Uuid::try_parse(&name) else { continue };
         let path = ledger.join(&name);
-        let begun = !list(storage, &path)?.is_empty();
         let writer = match disk::read_all(storage, &path.join(WRITER_NAME), WRITER_BYTES_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             result => Writer::from_name(String::from_utf8_lossy(&result?).trim_end()),
         };
-        if writer.is_some() || begun {
-            folders.push(Folder { stream, writer, begun, path });
+        if writer.is_some() || !list(storage, &path)?.is_empty() {
+            folders.push(Folder { stream, writer, path });
         }
     }
     Ok(folders)

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::{
     disk::Storage,
-    event::{Label, SCHEMA},
-    head::{self, PublicKeys},
+    event::{EventError, Label, SCHEMA},
+    head,
     mark::{self, Found},
     segment::{self, Break, Cursor, Flaw, Folder, SegmentName, Step},
 };
@@ -130,41 +130,39 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     let error = |path: &Path, source| VerifyError { path: path.to_owned(), source };
     let mut report = Report::default();
+    // Before the folders are listed: a stream has its folder before it has a head.
+    let signed = signed_streams(storage, heads).map_err(|source| error(heads, source))?;
     let folders = segment::streams(storage, ledger).map_err(|source| error(ledger, source))?;
-    let keys = PublicKeys::load(storage, heads);
     for folder in &folders {
-        let heads = Heads::open(storage, heads, folder, &keys, &mut report);
+        let heads = Heads::open(storage, heads, folder.stream, &mut report);
         let mut walk = Walk::new(storage, folder, heads, &mut report, &mut *each);
         walk.stream().map_err(|source| error(&folder.path, source))?;
     }
-    name_lost_streams(storage, heads, &folders, &mut report)
-        .map_err(|source| error(heads, source))?;
-    Ok(report)
-}
-
-/// A file of heads without its stream tells of a stream that is gone.
-fn name_lost_streams(
-    storage: &dyn Storage,
-    heads: &Path,
-    folders: &[Folder],
-    report: &mut Report,
-) -> io::Result<()> {
-    let names = match storage.list(heads) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result?,
-    };
-    for name in names {
-        let stream = name.strip_suffix(".heads").and_then(|id| Uuid::try_parse(id).ok());
-        let Some(stream) = stream else { continue };
-        let known = folders.iter().any(|folder| folder.stream == stream);
-        let empty = storage.open_to_read(&head::path(heads, stream))?.bytes()? == 0;
-        if !known && !empty {
+    for stream in signed {
+        if !folders.iter().any(|folder| folder.stream == stream) {
             let detail = "the stream has signed heads, and its folder is gone".to_owned();
             let (kind, segment) = (FaultKind::Missing, None);
             report.add(Fault { kind, stream, segment, seq: None, call_id: None, detail });
         }
     }
-    Ok(())
+    Ok(report)
+}
+
+/// The streams that have a signed head, or did: their files of heads are not empty.
+fn signed_streams(storage: &dyn Storage, heads: &Path) -> io::Result<Vec<Uuid>> {
+    let names = match storage.list(heads) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result?,
+    };
+    let mut signed = Vec::new();
+    for name in names {
+        let stream = name.strip_suffix(".heads").and_then(|id| Uuid::try_parse(id).ok());
+        let Some(stream) = stream else { continue };
+        if storage.open_to_read(&head::path(heads, stream))?.bytes()? > 0 {
+            signed.push(stream);
+        }
+    }
+    Ok(signed)
 }
 
 /// The walk through one stream.
@@ -218,7 +216,13 @@ impl<'a> Walk<'a> {
         let segments = segment::list(self.storage, &self.folder.path)?;
         let mut index = 1;
         for (place, name) in segments.iter().enumerate() {
-            if name.index != index {
+            if name.index < index {
+                self.name = Some(*name);
+                let detail = format!("a second segment number {}; it was not read", name.index);
+                self.fault(FaultKind::Sequence, Some(name.first_seq), detail);
+                continue;
+            }
+            if name.index > index {
                 let detail = format!("{} segments are gone before this one", name.index - index);
                 self.name = Some(*name);
                 self.fault(FaultKind::Missing, Some(self.cursor.seq + 1), detail);
@@ -288,7 +292,11 @@ impl<'a> Walk<'a> {
         if let Some(detail) = self.order.see(entry.seq) {
             self.fault_of(FaultKind::Sequence, entry, detail);
         }
-        if let Some(detail) = self.contradiction(entry) {
+        let label = Label::parse(entry.json);
+        if let Ok(label) = &label {
+            self.heads.unsigned(&label.time);
+        }
+        if let Some(detail) = self.contradiction(entry, label) {
             self.fault_of(FaultKind::Frame, entry, detail);
         }
         if let Some(detail) = self.heads.compare(&self.cursor) {
@@ -306,8 +314,8 @@ impl<'a> Walk<'a> {
     }
 
     /// What an event's text says otherwise than its frame.
-    fn contradiction(&self, entry: &Entry<'_>) -> Option<String> {
-        let label = match Label::parse(entry.json) {
+    fn contradiction(&self, entry: &Entry<'_>, label: Result<Label, EventError>) -> Option<String> {
+        let label = match label {
             Ok(label) => label,
             Err(error) => return Some(error.to_string()),
         };

@@ -8,7 +8,7 @@ use cordon_collector::collector::{Collector, SqlError};
 use cordon_collector::config::{DataFolder, Limits};
 use cordon_collector::query::{Answer, Format, QueryError, Question, Scope};
 use cordon_collector::table::{NoWatch, Watch};
-use cordon_ledger::append::{Ledger, Options};
+use cordon_ledger::append::{HEAD_EVERY, Ledger, Options};
 use cordon_ledger::disk::RealDisk;
 use cordon_ledger::event::{Draft, Kind, Writer};
 use serde_json::{Value, json};
@@ -43,6 +43,7 @@ impl World {
             signing_key: folder.signing_key(),
             bytes_max: 1 << 30,
             segment_bytes: 1 << 20,
+            head_every: HEAD_EVERY,
             writer: Writer::Gateway,
             gateway_version: "0.1.0".to_owned(),
             config_digest: Some(CONFIG.to_owned()),

@@ -5,6 +5,7 @@
 
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
+use cordon_ledger::Status;
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -33,7 +34,7 @@ use crate::{
     },
     pipeline::Pipeline,
     providers::address,
-    record::{body::Body, metrics::Reading},
+    record::metrics::Reading,
     store::Change,
 };
 
@@ -41,7 +42,7 @@ use crate::{
 const REFUSED_EVERY: Duration = Duration::from_secs(60);
 /// Stack of the runtime's threads: a debug build of the policy engine's host code needs room.
 const STACK_BYTES: usize = 4 << 20;
-/// Keys are read every second; this much later something is wrong.
+/// Keys are read twice a second; this much later something is wrong.
 const KEYS_AGE_MAX: Duration = Duration::from_secs(5);
 /// The part of the ledger's limit from which readiness warns.
 const LEDGER_WARNING_PERCENT: u64 = 80;
@@ -113,11 +114,12 @@ async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
         Drained::Clean => "asked",
         Drained::Interrupted => "asked, and calls were cut",
     };
-    gateway.recorder.stop(reason).await.map_err(CliError::failed)?;
+    let stopped = gateway.recorder.stop(reason).await.map_err(CliError::failed);
+    // Also behind a ledger that failed: what is durable goes into the tables.
     if let Some(collector) = collector {
         collector.drain().await;
     }
-    Ok(End::Done)
+    stopped.map(|()| End::Done)
 }
 
 async fn start_collector(
@@ -148,16 +150,8 @@ impl Tasks {
         address::resolve_once(&remotes).await;
         running.spawn(address::resolve(remotes, ended(stopped.clone())));
         let recorder = gateway.recorder.clone();
-        let record = move |change: &Change| {
-            let mut body = Body::new();
-            body.text("at", change.at.as_str())
-                .text("by", change.by.as_str())
-                .text("kind", change.kind.as_str())
-                .text("subject", change.subject.as_str())
-                .text("tenant", change.tenant.as_str());
-            let noted = recorder.note(cordon_ledger::Kind::Change, body);
-            noted.map(|_receipt| ()).map_err(|fault| fault.to_string())
-        };
+        let record =
+            move |change: &Change| recorder.changed(change).map_err(|fault| fault.to_string());
         let keys = Arc::clone(&gateway.keys);
         running.spawn(ring::follow_changes(
             gateway.store.clone(),
@@ -213,16 +207,7 @@ fn readiness(gateway: &Arc<Gateway>, collector: Option<&Supervisor>) -> listener
     let (gateway, collects) = (Arc::clone(gateway), collector.is_some());
     Arc::new(move || {
         let mut told = Readiness::default();
-        let ledger = gateway.recorder.status();
-        if let Some(fault) = &ledger.poisoned {
-            told.reasons
-                .push(format!("the ledger failed to write ({fault}); restart after repair"));
-        }
-        if ledger.bytes >= ledger.bytes_max {
-            told.reasons.push("the ledger has reached `ledger.bytes_max`".to_owned());
-        } else if ledger.bytes >= ledger.bytes_max / 100 * LEDGER_WARNING_PERCENT {
-            told.warnings.push(format!("the ledger is over {LEDGER_WARNING_PERCENT} % full"));
-        }
+        told_by_ledger(&gateway.recorder.status(), &mut told);
         let upstreams = gateway.catalog.upstreams();
         if !upstreams.iter().any(|upstream| gateway.providers.can_try(upstream)) {
             told.reasons.push("no target of any route can be tried".to_owned());
@@ -241,6 +226,17 @@ fn readiness(gateway: &Arc<Gateway>, collector: Option<&Supervisor>) -> listener
         }
         told
     })
+}
+
+fn told_by_ledger(ledger: &Status, told: &mut Readiness) {
+    if let Some(fault) = &ledger.poisoned {
+        told.reasons.push(format!("the ledger failed to write ({fault}); restart after repair"));
+    }
+    if ledger.full {
+        told.reasons.push("the ledger has reached `ledger.bytes_max`".to_owned());
+    } else if ledger.bytes >= ledger.bytes_max / 100 * LEDGER_WARNING_PERCENT {
+        told.warnings.push(format!("the ledger is over {LEDGER_WARNING_PERCENT} % full"));
+    }
 }
 
 fn admin_parties(config: &Config, gateway: &Arc<Gateway>) -> admin::Parties {
@@ -297,4 +293,35 @@ fn program() -> String {
     let here = std::env::current_dir().ok();
     let within = here.as_deref().and_then(|here| own.strip_prefix(here).ok());
     within.unwrap_or(&own).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_takes_no_calls_is_not_ready() {
+        let stream = uuid::Uuid::nil();
+        let status = Status {
+            stream,
+            bytes: 10,
+            bytes_reserved: 0,
+            bytes_max: 100,
+            full: false,
+            poisoned: None,
+            durable: cordon_ledger::Position { stream, seq: 1 },
+            queued: 0,
+            open_calls: 0,
+        };
+        let told = |status: &Status| {
+            let mut told = Readiness::default();
+            told_by_ledger(status, &mut told);
+            (told.reasons.len(), told.warnings.len())
+        };
+        assert_eq!(told(&status), (0, 0));
+        assert_eq!(told(&Status { bytes: 81, ..status.clone() }), (0, 1));
+        // The room that is left is set aside: `bytes` never gets as far as the limit.
+        assert_eq!(told(&Status { bytes: 90, full: true, ..status.clone() }), (1, 0));
+        assert_eq!(told(&Status { poisoned: Some("the disk".into()), ..status }), (1, 0));
+    }
 }

@@ -2,19 +2,26 @@
 
 use super::*;
 
+impl Caller {
+    /// A caller of `tenant`, for tests of what comes behind.
+    pub(crate) fn sample(tenant: &str) -> Self {
+        Self {
+            key_id: "key_1".into(),
+            tenant: TenantId::new(tenant),
+            roles: vec![Role::Caller],
+            facts: Arc::default(),
+            request: RequestAttributes::default(),
+            data: DataAttributes::default(),
+            calls_at_once_max: 1,
+            refused_per_second_max: 2,
+            used: Arc::default(),
+        }
+    }
+}
+
 #[test]
 fn a_caller_that_policy_refuses_too_often_is_told_to_wait() {
-    let caller = Caller {
-        key_id: "key_1".into(),
-        tenant: TenantId::new("demo"),
-        roles: vec![Role::Caller],
-        facts: Arc::default(),
-        request: RequestAttributes::default(),
-        data: DataAttributes::default(),
-        calls_at_once_max: 1,
-        refused_per_second_max: 2,
-        used: Arc::default(),
-    };
+    let caller = Caller::sample("demo");
     let now = Instant::now();
     let allowed = [1, 2, 3].map(|_| caller.may_be_refused(now));
     assert_eq!(allowed, [true, true, false]);

@@ -231,7 +231,7 @@ impl Judge for Court {
         let document = Arc::new(document);
         let answered = self.bench.ask(&document, &*self.observer).await.map_err(Refusal::host)?;
         let decided = self.bench.decided(&document, &answered).map_err(Refusal::host)?;
-        let recorded = self.sink.record(&decided).await;
+        let recorded = self.sink.record(&facts.request.tenant, &decided).await;
         let decided = Arc::new(decided);
         if let Err(fault) = recorded {
             tracing::warn!(%fault, "a decision is not used because the ledger did not take it");

@@ -17,7 +17,8 @@ use crate::{
         attributes::{CallerFacts, Country, Known, LocationFacts, OrganisationFacts, PersonFacts},
     },
     policy::{
-        Settings,
+        Decided, Duties, Effect, Permit, Permitted, Settings,
+        decision::Retention,
         facts::{Candidates, CategoryFacts, ContextFacts, DataFacts, Facts, RequestFacts},
         quarter::Quarter,
         steps::Steps,
@@ -193,6 +194,36 @@ pub(crate) fn facts() -> Facts {
             packs: vec!["org".to_owned()],
             gateway_region: Some(country(b"DE")),
         }),
+    }
+}
+
+/// A permit for one upstream, decided without a reason.
+pub(crate) fn permit(duties: Duties) -> Permit {
+    let decided = Decided {
+        digest: "sha256:00".to_owned(),
+        revision: "test".to_owned(),
+        event: b"{}".to_vec().into(),
+        effect: Effect::Allow,
+        warnings: Vec::new(),
+        refused_by: Vec::new(),
+        request_rules: Vec::new(),
+        excluded: Vec::new(),
+        missing: Vec::new(),
+        notify: Vec::new(),
+        retention: Retention::default(),
+    };
+    let target = Permitted {
+        upstream: upstream("there", candidate()),
+        rank: 1,
+        basis: Arc::from([]),
+        mechanism: None,
+    };
+    Permit {
+        decided: Arc::new(decided),
+        targets: vec![target],
+        duties: Arc::new(duties),
+        as_of: Quarter::of(now()),
+        made_at: now(),
     }
 }
 

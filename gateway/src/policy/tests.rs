@@ -20,7 +20,7 @@ struct Sink {
 
 #[async_trait]
 impl DecisionSink for Sink {
-    async fn record(&self, decided: &Decided) -> Result<(), SinkError> {
+    async fn record(&self, _tenant: &TenantId, decided: &Decided) -> Result<(), SinkError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(SinkError("the disk is full".to_owned()));
         }

@@ -19,7 +19,7 @@ use crate::{
     catalog::facts::{CandidateFacts, CandidateKind},
     identity::attributes::Known,
     policy::Outbound,
-    record::CallId,
+    record::sample::cleared,
     wire::Format,
 };
 
@@ -80,27 +80,25 @@ fn facts() -> CandidateFacts {
     }
 }
 
-fn clearance(address: Address, body: impl Into<Bytes>, stream: bool) -> Clearance {
-    Clearance {
-        call_id: CallId::new(),
-        attempt: 1,
-        upstream: Arc::new(Upstream {
-            id: UpstreamId::new("upstream", "model"),
-            model: "model".to_owned(),
-            format: Format::OpenAiChat,
-            address,
-            provider: "upstream".to_owned(),
-            facts: facts(),
-            context_tokens_max: None,
-        }),
-        outbound: Outbound::sample(body.into()),
-        stream,
-    }
+fn upstream(address: Address) -> Arc<Upstream> {
+    Arc::new(Upstream {
+        id: UpstreamId::new("upstream", "model"),
+        model: "model".to_owned(),
+        format: Format::OpenAiChat,
+        address,
+        provider: "upstream".to_owned(),
+        facts: facts(),
+        context_tokens_max: None,
+    })
+}
+
+async fn clearance(address: Address, body: impl Into<Bytes>, stream: bool) -> Clearance {
+    cleared(upstream(address), Outbound::sample(body.into()), stream).await
 }
 
 /// A clearance for the local model.
-pub(crate) fn local_clearance(body: &'static str) -> Clearance {
-    clearance(Address::Local, body, false)
+pub(crate) async fn local_clearance(body: &'static str) -> Clearance {
+    clearance(Address::Local, body, false).await
 }
 
 /// One gateway with one upstream.
@@ -121,12 +119,12 @@ impl World {
     }
 
     async fn ask(&self, body: impl Into<Bytes>) -> Result<Attempt, Failure> {
-        let clearance = clearance(Address::Remote(self.remote.clone()), body, false);
+        let clearance = clearance(Address::Remote(self.remote.clone()), body, false).await;
         self.providers.attempt(clearance, &self.deadlines, Instant::now()).await
     }
 
     async fn stream(&self) -> Result<Attempt, Failure> {
-        let clearance = clearance(Address::Remote(self.remote.clone()), "{}", true);
+        let clearance = clearance(Address::Remote(self.remote.clone()), "{}", true).await;
         self.providers.attempt(clearance, &self.deadlines, Instant::now()).await
     }
 
@@ -203,7 +201,6 @@ fn an_error_in_a_stream_is_a_refusal_where_it_says_what_it_is() {
 fn a_remote_can_always_be_tried_and_the_local_model_where_it_is() {
     let remote = remote(&[]);
     let providers = Providers::new([&remote], None, Settings::default()).unwrap();
-    let upstream = |address| Arc::clone(clearance(address, "{}", false).upstream());
     assert!(providers.can_try(&upstream(Address::Remote(remote))));
     assert!(!providers.can_try(&upstream(Address::Local)));
 }

@@ -1,7 +1,7 @@
 //! One call's entry in the ledger: opened when the caller is proven, closed exactly once.
 //!
 //! An entry that is dropped unclosed closes itself: `cancelled` when the client left,
-//! `interrupted` when the drain or the upstream cut it.
+//! `interrupted` when the drain or the upstream cut it, `error` when we panicked.
 
 use std::{
     sync::Arc,
@@ -164,7 +164,7 @@ impl Entry {
             };
         }
         let receipt = self.append(Kind::Intent, intent)?;
-        receipt.durable().await?;
+        self.shared.in_time(receipt.durable()).await?;
         let now = SystemTime::now();
         self.notes.intent_at.get_or_insert(now);
         self.notes.ttft = None;
@@ -263,10 +263,20 @@ impl Entry {
         let end = End { http_status: Some(http_status), error_type };
         let Some(receipt) = self.finish(outcome, end) else { return Ok(()) };
         match self.shared.mode {
-            Mode::Required => receipt.written().await?,
-            Mode::RequiredFull => receipt.durable().await?,
-        };
-        Ok(())
+            Mode::Required => self.shared.in_time(receipt.written()).await,
+            Mode::RequiredFull => self.shared.in_time(receipt.durable()).await,
+        }
+    }
+
+    /// How a call ended that nobody closed: by our own fault, by the drain, or by its client.
+    fn unclosed(&self) -> Outcome {
+        if std::thread::panicking() {
+            Outcome::Error
+        } else if self.shared.is_interrupting() {
+            Outcome::Interrupted
+        } else {
+            self.left
+        }
     }
 
     /// Hands the outcome to the ledger; never waits. `None` where it was closed before.
@@ -346,8 +356,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let cut = self.shared.is_interrupting();
-        let outcome = if cut { Outcome::Interrupted } else { self.left };
+        let outcome = self.unclosed();
         drop(self.finish(outcome, End { http_status: None, error_type: Some(outcome.name()) }));
     }
 }

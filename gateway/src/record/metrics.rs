@@ -269,8 +269,11 @@ impl cordon_ledger::Observer for Metrics {
         self.ledger_events.get_or_create(&KindLabel { kind: kind.name() }).inc();
     }
 
-    fn poisoned(&self) {
+    fn poisoned(&self, reason: &str) {
         self.ledger_poisoned.set(1);
+        tracing::error!(
+            "the ledger failed: {reason}; no call is taken until it is repaired and restarted"
+        );
     }
 }
 

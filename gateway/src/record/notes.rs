@@ -123,7 +123,8 @@ impl Notes {
         self.label_ai = permit.duties.label_ai;
     }
 
-    /// The intent to send `outbound`, whose keyed hash is given, to `target`.
+    /// The intent to send `outbound`, whose keyed hash is given, to `target`. Where the process
+    /// dies behind it, the rows of attempt and call are made from nothing else: see `unknown`.
     pub(crate) fn intent(
         &self,
         target: &Permitted,
@@ -141,6 +142,9 @@ impl Notes {
             .text("mechanism", target.mechanism.as_deref())
             .number("outbound_bytes", outbound.bytes.len() as u64)
             .text("outbound_digest", outbound_hash)
+            .list("pii_types", self.found.kinds.iter().map(String::as_str))
+            .list("policy_citations", target.basis.iter().map(|rule| rule.citation.as_str()))
+            .list("policy_titles", target.basis.iter().map(|rule| rule.title.as_str()))
             .text("provider_hq", code(facts.provider_headquarters.as_ref()))
             .text("provider_name", upstream.provider())
             .text("region", code(facts.region.as_ref()))

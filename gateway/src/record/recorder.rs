@@ -1,31 +1,29 @@
-//! The gateway's hand on the ledger: opens entries, records decisions, start and stop, and
-//! closes what a crash left open.
+//! The gateway's hand on the ledger: opens entries, records decisions, changes, start and stop.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use cordon_ledger::{
-    AppendError, DecisionBody, Draft, Kind, Ledger, OpenCall, Receipt, Recovered, Status,
-};
+use cordon_ledger::{AppendError, DecisionBody, Draft, Kind, Ledger, Receipt, Recovered, Status};
 use hmac::{Hmac, Mac};
 use serde::Deserialize;
-use serde_json::Value;
 use sha2::Sha256;
 
 use crate::{
-    identity::Caller,
+    identity::{Caller, TenantId},
     policy::{Decided, DecisionSink, SinkError},
     record::{
         CallId, Entry, RecordError,
         body::Body,
         metrics::{Metrics, ResultLabel},
         notes::Notes,
+        unknown,
     },
+    store::Change,
 };
 
 /// When the last bytes of an answer are released.
@@ -47,6 +45,11 @@ pub enum RefusedReason {
     Overloaded,
 }
 
+/// How long anything waits for the ledger: a disk that hangs without an error must not hold calls,
+/// nor a stop, for ever.
+const LEDGER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Calls that a crash left open and that are closed in one wait; the ledger's queue takes more.
+const RECOVERED_AT_ONCE: usize = 256;
 const REFUSED_NAMES: [&str; 4] = ["framing", "overloaded", "unknown_path", "unproven"];
 
 /// Opens entries and writes the events that belong to no call. Cheap to clone.
@@ -59,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) mode: Mode,
     pub(crate) metrics: Arc<Metrics>,
     salt: [u8; 32],
+    wait_max: Duration,
     /// The drain's deadline has passed: calls that are dropped now were cut by us.
     interrupting: AtomicBool,
     refused: [AtomicU64; 4],
@@ -70,7 +74,15 @@ impl Recorder {
     pub fn new(ledger: Ledger, mode: Mode, metrics: Arc<Metrics>, salt: [u8; 32]) -> Self {
         let refused = std::array::from_fn(|_| AtomicU64::new(0));
         let interrupting = AtomicBool::new(false);
-        Self(Arc::new(Shared { ledger, mode, metrics, salt, interrupting, refused }))
+        let wait_max = LEDGER_WAIT_MAX;
+        Self(Arc::new(Shared { ledger, mode, metrics, salt, wait_max, interrupting, refused }))
+    }
+
+    /// The same for tests that will not wait for a disk that hangs.
+    #[cfg(test)]
+    pub(crate) fn waiting_at_most(self, wait_max: Duration) -> Self {
+        let shared = Arc::into_inner(self.0).expect("nobody else has it yet");
+        Self(Arc::new(Shared { wait_max, ..shared }))
     }
 
     /// The call begins: from here on it leaves exactly one outcome.
@@ -109,7 +121,8 @@ impl Recorder {
         self.0.metrics.refused.get_or_create(&label).inc();
     }
 
-    /// Appends the summary of what was refused since the last one, if there was anything.
+    /// Appends the summary of what was refused since the last one, if there was anything. What the
+    /// ledger does not take is told by the next.
     pub fn summarise_refused(&self) -> Result<(), RecordError> {
         let counts: Vec<u64> =
             self.0.refused.iter().map(|count| count.swap(0, Ordering::Relaxed)).collect();
@@ -117,83 +130,81 @@ impl Recorder {
             return Ok(());
         }
         let mut body = Body::new();
-        for (name, count) in REFUSED_NAMES.iter().zip(counts) {
-            body.number(name, count);
+        for (name, count) in REFUSED_NAMES.iter().zip(&counts) {
+            body.number(name, *count);
         }
-        self.note(Kind::Refused, body)?;
-        Ok(())
+        let noted = self.note(Kind::Refused, None, body);
+        if noted.is_err() {
+            for (count, untold) in self.0.refused.iter().zip(counts) {
+                count.fetch_add(untold, Ordering::Relaxed);
+            }
+        }
+        noted.map(drop)
+    }
+
+    /// Appends what was changed in the database, as an event of the tenant it is about.
+    pub fn changed(&self, change: &Change) -> Result<(), RecordError> {
+        let mut body = Body::new();
+        body.text("at", change.at.as_str())
+            .text("by", change.by.as_str())
+            .text("kind", change.kind.as_str())
+            .text("subject", change.subject.as_str())
+            .text("tenant", change.tenant.as_str());
+        self.note(Kind::Change, Some(change.tenant.as_str()), body).map(drop)
     }
 
     /// Appends an event that belongs to no call.
-    pub fn note(&self, kind: Kind, body: Body) -> Result<Receipt, RecordError> {
-        let body = body.finish();
-        Ok(self.0.ledger.append(Draft {
-            kind,
-            tenant: None,
-            call_id: None,
-            body,
-            decision: None,
-        })?)
+    fn note(&self, kind: Kind, tenant: Option<&str>, body: Body) -> Result<Receipt, RecordError> {
+        let (tenant, body) = (tenant.map(Arc::from), body.finish());
+        Ok(self.0.ledger.append(Draft { kind, tenant, call_id: None, body, decision: None })?)
     }
 
-    /// Closes every call that a crash left open: an `attempt` for each intent without one, and
-    /// the outcome `unknown`. Returns once all of it is on disk; readiness waits for that.
-    pub async fn close_recovered(&self, recovered: &Recovered) -> Result<u64, RecordError> {
-        let mut last = None;
-        for call in &recovered.open_calls {
-            last = Some(self.close_unknown(call)?);
+    /// Writes the `start` event, and closes every call that a crash left open: an `attempt` for
+    /// each intent without one, and the outcome `unknown`. Returns how many calls that were, once
+    /// all of it is on disk; readiness waits for that.
+    pub async fn start(&self, about: Body, recovered: &Recovered) -> Result<u64, RecordError> {
+        let mut last = self.note(Kind::Start, None, about)?;
+        for calls in recovered.open_calls.chunks(RECOVERED_AT_ONCE) {
+            for call in calls {
+                for draft in unknown::events(call, SystemTime::now()) {
+                    last = self.0.ledger.append(draft)?;
+                }
+            }
+            self.0.in_time(last.durable()).await?;
         }
-        if let Some(receipt) = last {
-            receipt.durable().await?;
-        }
+        self.0.in_time(last.durable()).await?;
         Ok(recovered.open_calls.len() as u64)
     }
 
-    fn close_unknown(&self, call: &OpenCall) -> Result<Receipt, RecordError> {
-        let now = SystemTime::now();
-        let draft = |kind, body: Body| Draft {
-            kind,
-            tenant: call.tenant.clone(),
-            call_id: Some(call.call_id),
-            body: body.finish(),
-            decision: None,
-        };
-        let mut outcome = Body::new();
-        let mut attempts = 0;
-        for intent in &call.intents_without_attempt {
-            attempts += 1;
-            self.0.ledger.append(draft(Kind::Attempt, unknown_attempt(intent, now)))?;
-        }
-        attempts += u64::from(call.attempts);
-        outcome.number("attempts", attempts).text("error_type", "process_died");
-        if let Some(intent) = call.intents_without_attempt.last() {
-            copy_texts(&mut outcome, intent, &["key_id", "legal_basis", "mechanism"]);
-            outcome.text("outcome", "unknown");
-            copy_texts(
-                &mut outcome,
-                intent,
-                &["provider_hq", "provider_name", "region", "target_id"],
-            );
-        } else {
-            outcome.text("outcome", "unknown");
-        }
-        outcome.text("ts", call.started.as_str());
-        Ok(self.0.ledger.append(draft(Kind::Outcome, outcome))?)
-    }
-
-    /// Writes the last events, waits until they are on disk, and closes the ledger.
+    /// Writes the last events, waits until they are on disk, and lets the ledger go: whatever
+    /// fails, the rest is still tried.
     pub async fn stop(&self, reason: &'static str) -> Result<(), RecordError> {
-        self.summarise_refused()?;
+        if let Err(fault) = self.summarise_refused() {
+            tracing::error!("refused requests are not summed up: {fault}");
+        }
         let mut body = Body::new();
         body.text("reason", reason);
-        self.note(Kind::Stop, body)?.durable().await?;
+        let stopped = match self.note(Kind::Stop, None, body) {
+            Ok(receipt) => self.0.in_time(receipt.durable()).await,
+            Err(fault) => Err(fault),
+        };
         let ledger = self.0.ledger.clone();
-        let ended = tokio::task::spawn_blocking(move || ledger.shutdown()).await;
-        Ok(ended.unwrap_or(Err(AppendError::Closed))?)
+        let ended = tokio::task::spawn_blocking(move || ledger.shutdown());
+        let ended = self.0.in_time(async { ended.await.unwrap_or(Err(AppendError::Closed)) }).await;
+        stopped.and(ended)
     }
 }
 
 impl Shared {
+    /// Waits for the ledger, so long and no longer.
+    pub(crate) async fn in_time<T>(
+        &self,
+        wait: impl Future<Output = Result<T, AppendError>>,
+    ) -> Result<(), RecordError> {
+        let waited = tokio::time::timeout(self.wait_max, wait).await;
+        waited.unwrap_or(Err(AppendError::TimedOut)).map(drop).map_err(RecordError::from)
+    }
+
     pub(crate) fn is_interrupting(&self) -> bool {
         self.interrupting.load(Ordering::Acquire)
     }
@@ -208,40 +219,20 @@ impl Shared {
     }
 }
 
-/// The attempt that an intent announced and nobody saw end.
-fn unknown_attempt(intent: &Value, now: SystemTime) -> Body {
-    let mut body = Body::new();
-    body.number("attempt", intent.get("attempt").and_then(Value::as_u64));
-    copy_texts(&mut body, intent, &["decision_digest"]);
-    body.time("ended_ts", now).text("error_type", "process_died");
-    let names = ["legal_basis", "mechanism", "provider_hq", "provider_name", "region"];
-    copy_texts(&mut body, intent, &names);
-    body.text("side", "gateway");
-    copy_texts(&mut body, intent, &["started_ts"]);
-    let regions = intent.get("subject_regions").and_then(Value::as_array);
-    body.list("subject_regions", regions.into_iter().flatten().filter_map(Value::as_str));
-    copy_texts(&mut body, intent, &["target_id", "ultimate_parent_hq"]);
-    body
-}
-
-fn copy_texts(body: &mut Body, from: &Value, keys: &[&'static str]) {
-    for key in keys {
-        body.text(key, from.get(*key).and_then(Value::as_str));
-    }
-}
-
 #[async_trait::async_trait]
 impl DecisionSink for Recorder {
-    async fn record(&self, decided: &Decided) -> Result<(), SinkError> {
+    async fn record(&self, tenant: &TenantId, decided: &Decided) -> Result<(), SinkError> {
+        // The very body that intents and outcomes refer to: the writer holds it for them.
         let draft = Draft {
             kind: Kind::Decision,
-            tenant: None,
+            tenant: Some(Arc::from(tenant.as_str())),
             call_id: None,
-            body: decided.event.to_vec(),
-            decision: None,
+            body: Vec::new(),
+            decision: Some(decision_body(decided)),
         };
-        let recorded = async { self.0.ledger.append(draft)?.written().await };
-        recorded.await.map(|_position| ()).map_err(|fault| {
+        let receipt = self.0.ledger.append(draft).map_err(RecordError::from);
+        let recorded = async { self.0.in_time(receipt?.written()).await };
+        recorded.await.map_err(|fault| {
             tracing::error!("a decision is not recorded: {fault}");
             SinkError(fault.to_string())
         })

@@ -304,7 +304,7 @@ impl Shared {
             job.promise.fail(AppendError::Poisoned);
         }
         if let Some(observer) = &self.observer {
-            observer.poisoned();
+            observer.poisoned(reason);
         }
     }
 
@@ -344,6 +344,7 @@ impl Shared {
             bytes: queue.written_bytes + queue.pending_bytes,
             bytes_reserved: queue.reserved_bytes(&self.limits),
             bytes_max: self.limits.bytes_max,
+            full: !queue.has_room(&self.limits, PLACE_BYTES),
             poisoned: queue.failure.clone(),
             durable: Position { stream: self.stream, seq: queue.durable_seq },
             queued: queue.jobs.len(),
@@ -351,10 +352,14 @@ impl Shared {
         }
     }
 
-    /// An intent of this call has this place; calls that never began are listed too, since they
-    /// may have sent something.
-    pub(super) fn note_intent(&self, job: &Job, seq: u64) {
+    /// An event of this call has this place. A call that never began is listed too: it may have
+    /// sent something. With its outcome the call is over.
+    pub(super) fn note_event(&self, job: &Job, seq: u64) {
         let Some(call_id) = job.draft.call_id else { return };
+        if job.draft.kind == Kind::Outcome {
+            self.calls().remove(&call_id);
+            return;
+        }
         let mut calls = self.calls();
         let begun = calls.entry(call_id).or_insert_with(|| Begun {
             tenant: job.draft.tenant.clone().unwrap_or_else(|| Arc::from("")),
@@ -362,13 +367,6 @@ impl Shared {
             first_seq: None,
         });
         begun.first_seq.get_or_insert(seq);
-    }
-
-    /// The call has its outcome.
-    pub(super) fn note_outcome(&self, job: &Job) {
-        if let Some(call_id) = job.draft.call_id {
-            self.calls().remove(&call_id);
-        }
     }
 
     /// The body of an `open` event: canonical JSON.

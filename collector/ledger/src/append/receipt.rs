@@ -28,7 +28,10 @@ pub enum AppendError {
     Full,
     #[error("the ledger failed and takes no more events; see the log, then restart")]
     Poisoned,
-    #[error("the ledger has reached `ledger.bytes_max`; raise it, or move old segments away")]
+    #[error(
+        "the ledger has reached `ledger.bytes_max`; raise it, or move the whole stream's folder \
+         away together with its file in `heads/`, and restart"
+    )]
     LimitReached,
     #[error("the ledger is closed")]
     Closed,

@@ -22,16 +22,17 @@ use crate::{
     segment::{Cursor, SegmentName},
 };
 
-/// How often a head is signed when there is news.
-const HEAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the end of an attempt, for which nobody waits, waits for other events.
+const LONE_WAIT: Duration = Duration::from_secs(1);
 /// A group's buffer that has grown beyond this is given back after use.
 const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
 
-/// When a segment is full, and how much room its file sets aside.
+/// When a segment is full, how much room its file sets aside, how often a head is signed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
+pub(super) struct Pace {
     pub(super) segment_bytes: u64,
     pub(super) allocate_bytes: u64,
+    pub(super) head_every: Duration,
 }
 
 /// A decision that the current segment holds.
@@ -52,7 +53,7 @@ pub(super) struct Writing {
     pair: SigningPair,
     head_size: u64,
     head_due: Instant,
-    sizes: Sizes,
+    pace: Pace,
     /// By tenant and digest: one digest is one set of facts of one tenant.
     decisions: HashMap<(Option<Arc<str>>, Arc<str>), Held>,
     buffer: Vec<u8>,
@@ -83,7 +84,7 @@ impl Writing {
         shared: Arc<Shared>,
         storage: Arc<dyn Storage>,
         ready: Ready,
-        sizes: Sizes,
+        pace: Pace,
     ) -> Self {
         Self {
             shared,
@@ -95,8 +96,8 @@ impl Writing {
             heads: ready.heads,
             pair: ready.pair,
             head_size: ready.head_size,
-            head_due: Instant::now() + HEAD_INTERVAL,
-            sizes,
+            head_due: Instant::now(),
+            pace,
             decisions: HashMap::new(),
             buffer: Vec::new(),
         }
@@ -112,8 +113,11 @@ impl Writing {
     }
 
     fn write_all(&mut self) -> Result<(), Failure> {
+        // What a killed process left unsigned: events of two runs never wait for one head, so that
+        // a gap in time among unsigned events tells that heads are lost.
+        self.sign_head()?;
         loop {
-            match self.shared.next_work(self.head_due) {
+            match self.shared.next_work(self.looks_up_at()) {
                 Work::Group(jobs) => self.commit(jobs)?,
                 Work::Nothing => {}
                 Work::Close => return self.sign_head(),
@@ -122,6 +126,12 @@ impl Writing {
                 self.sign_head()?;
             }
         }
+    }
+
+    /// Until when the writer sleeps if nothing wakes it.
+    fn looks_up_at(&self) -> Instant {
+        let lone = Instant::now() + LONE_WAIT;
+        if self.cursor.seq == self.head_size { lone } else { lone.min(self.head_due) }
     }
 
     /// Writes a group and syncs it; only then is anything durable.
@@ -169,7 +179,7 @@ impl Writing {
     fn prepare(&mut self, jobs: Vec<Job>) -> Result<Group, Failure> {
         let thought_bytes = jobs.iter().map(|job| job.bytes_max).sum();
         if self.segment.offset > 0
-            && self.segment.offset + thought_bytes > self.sizes.segment_bytes
+            && self.segment.offset + thought_bytes > self.pace.segment_bytes
             && let Err(error) = self.rotate()
         {
             jobs.iter().for_each(|job| job.promise.fail(AppendError::Poisoned));
@@ -221,11 +231,7 @@ impl Writing {
             };
             self.encode(group, parts)
         });
-        if job.draft.kind == Kind::Intent {
-            self.shared.note_intent(&job, seq);
-        } else if job.draft.kind == Kind::Outcome {
-            self.shared.note_outcome(&job);
-        }
+        self.shared.note_event(&job, seq);
         group.promises.push((job.promise, seq));
     }
 
@@ -269,7 +275,7 @@ impl Writing {
         self.segment.file.set_bytes(self.segment.offset)?;
         let name =
             SegmentName { index: self.segment.name.index + 1, first_seq: self.cursor.seq + 1 };
-        let (folder, bytes) = (&self.folder, self.sizes.allocate_bytes);
+        let (folder, bytes) = (&self.folder, self.pace.allocate_bytes);
         self.segment = recover::make_segment(&*self.storage, folder, name, &[], bytes)?;
         self.decisions.clear();
         Ok(())
@@ -277,7 +283,7 @@ impl Writing {
 
     /// Signs how far the stream is durable, if there is news.
     fn sign_head(&mut self) -> Result<(), Failure> {
-        self.head_due = Instant::now() + HEAD_INTERVAL;
+        self.head_due = Instant::now() + self.pace.head_every;
         if self.cursor.seq == self.head_size {
             return Ok(());
         }

@@ -27,8 +27,8 @@ pub struct OpenCall {
     pub intents_without_attempt: Vec<Value>,
     /// How many attempts ended.
     pub attempts: u32,
-    /// The body of the call's last intent or attempt.
-    pub last: Option<Value>,
+    /// The body of the call's last intent, whether its attempt ended or not.
+    pub last_intent: Option<Value>,
 }
 
 /// The body of an `open` event.
@@ -96,7 +96,8 @@ fn list(calls: &mut BTreeMap<Uuid, OpenCall>, entry: &Entry<'_>) -> Result<(), s
         *calls = body.calls.into_iter().map(|listed| (listed.call_id, listed.into())).collect();
         return Ok(());
     }
-    if !matches!(entry.kind, Kind::Intent | Kind::Outcome) {
+    // The kinds that belong to a call; a decision belongs to all that refer to it.
+    if !matches!(entry.kind, Kind::Notify | Kind::Intent | Kind::Attempt | Kind::Outcome) {
         return Ok(());
     }
     let label: Label = serde_json::from_slice(entry.json)?;
@@ -112,7 +113,7 @@ fn list(calls: &mut BTreeMap<Uuid, OpenCall>, entry: &Entry<'_>) -> Result<(), s
         first_seq: None,
         intents_without_attempt: Vec::new(),
         attempts: 0,
-        last: None,
+        last_intent: None,
     });
     call.first_seq.get_or_insert(entry.seq);
     Ok(())
@@ -134,12 +135,12 @@ fn gather(
     let number = |body: &Value| body.get("attempt").cloned();
     if entry.kind == Kind::Intent {
         call.intents_without_attempt.push(event.body.clone());
+        call.last_intent = Some(event.body);
     } else {
         let ended = number(&event.body);
         call.intents_without_attempt.retain(|intent| number(intent) != ended);
         call.attempts += 1;
     }
-    call.last = Some(event.body);
     Ok(())
 }
 
@@ -204,7 +205,7 @@ impl From<Listed> for OpenCall {
             first_seq: listed.first_seq,
             intents_without_attempt: Vec::new(),
             attempts: 0,
-            last: None,
+            last_intent: None,
         }
     }
 }

@@ -1,16 +1,16 @@
 //! The end of a stream: how far it is intact, and whether what follows may be cut.
 
-use std::path::Path;
+use std::{cmp::Ordering, path::Path};
 
 use uuid::Uuid;
 
 use crate::{
     disk::Storage,
-    event::Kind,
+    event::{Kind, Timestamp},
     frame::{self, Parsed},
     mark::Found,
     recover::{OpenError, Witnesses, io_error},
-    segment::{self, Break, Cursor, Flaw, SegmentName, Step},
+    segment::{self, Break, Cursor, Entry, Flaw, SegmentName, Step},
 };
 
 const MARK: &str = "its durable mark";
@@ -19,6 +19,7 @@ const HEAD: &str = "its last signed head";
 /// The intact end of a stream.
 #[derive(Debug)]
 pub(super) struct Tail {
+    pub(super) stream: Uuid,
     /// All segments, the last one included.
     pub(super) segments: Vec<SegmentName>,
     /// The last segment, or the first to be made.
@@ -31,6 +32,8 @@ pub(super) struct Tail {
     pub(super) before: Cursor,
     /// Whether the last event is a `stop` that is known to be durable.
     pub(super) stopped: bool,
+    /// When the last event of the last segment was written.
+    pub(super) ended: Option<Timestamp>,
     /// Bytes of frames in all segments.
     pub(super) bytes: u64,
     /// What is cut behind the prefix, in words.
@@ -38,10 +41,10 @@ pub(super) struct Tail {
 }
 
 /// A segment that was read from its beginning.
-struct Scan {
+struct Scan<'a> {
     end: usize,
     cursor: Cursor,
-    last: Option<Kind>,
+    last: Option<Entry<'a>>,
     broken: Option<Break>,
 }
 
@@ -66,22 +69,31 @@ pub(super) fn read(
     };
     let scan = check.scan(&prefix, &before)?;
     let cut = check.judge_rest(&name, &prefix, &scan)?;
-    prefix.truncate(scan.end);
+    let marked = matches!(witnesses.mark, Found::Mark(mark) if mark.seq == scan.cursor.seq);
+    let stops = scan.last.is_some_and(|last| last.kind == Kind::Stop);
+    let stopped = stops && marked && cut.is_none();
+    let (end, cursor) = (scan.end, scan.cursor);
+    let ended = scan.last.as_ref().and_then(Entry::time);
+    prefix.truncate(end);
     let mut bytes = prefix.len() as u64;
     for earlier in segments.split_last().map_or(&[][..], |(_, earlier)| earlier) {
         let path = earlier.path(folder);
         let length = storage.open_to_read(&path).and_then(|file| file.bytes());
         bytes += length.map_err(io_error(&path))?;
     }
-    let marked = matches!(witnesses.mark, Found::Mark(mark) if mark.seq == scan.cursor.seq);
-    let stopped = scan.last == Some(Kind::Stop) && marked && cut.is_none();
-    Ok(Tail { segments, name, prefix, cursor: scan.cursor, before, stopped, bytes, cut })
+    Ok(Tail { stream, segments, name, prefix, cursor, before, stopped, ended, bytes, cut })
 }
 
+/// Numbers count from 1, without gaps and none twice.
 fn refuse_gaps(folder: &Path, segments: &[SegmentName]) -> Result<(), OpenError> {
     for (index, name) in (1..).zip(segments) {
-        if name.index != index {
-            return Err(OpenError::MissingSegment { folder: folder.to_owned(), index });
+        let folder = folder.to_owned();
+        match name.index.cmp(&index) {
+            Ordering::Equal => {}
+            Ordering::Greater => return Err(OpenError::MissingSegment { folder, index }),
+            Ordering::Less => {
+                return Err(OpenError::SecondSegment { folder, index: name.index });
+            }
         }
     }
     Ok(())
@@ -125,14 +137,14 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Reads groups until the first that is not intact, comparing with the witnesses.
-    fn scan(&self, buffer: &[u8], start: &Cursor) -> Result<Scan, OpenError> {
+    fn scan<'a>(&self, buffer: &'a [u8], start: &Cursor) -> Result<Scan<'a>, OpenError> {
         let mut scan = Scan { end: 0, cursor: *start, last: None, broken: None };
         loop {
             match segment::next_group(buffer, scan.end, &scan.cursor) {
                 Step::Group(group) => {
-                    for entry in &group.entries {
+                    for entry in group.entries {
                         self.compare(&Cursor { seq: entry.seq, chain: entry.chain })?;
-                        scan.last = Some(entry.kind);
+                        scan.last = Some(entry);
                     }
                     (scan.end, scan.cursor) = (group.end, group.cursor);
                 }
@@ -171,7 +183,7 @@ impl Check<'_> {
         &self,
         name: &SegmentName,
         buffer: &[u8],
-        scan: &Scan,
+        scan: &Scan<'_>,
     ) -> Result<Option<String>, OpenError> {
         let Some(broken) = &scan.broken else {
             return self.refuse_loss(scan).map(|()| None);
@@ -186,10 +198,14 @@ impl Check<'_> {
         if !segment::is_unfinished_group(buffer, scan.end, first, marked) {
             return Err(refusal());
         }
+        let whole = match segment::is_unfinished_group(buffer, scan.end, first, false) {
+            true => "",
+            false => ", its commit frame was there",
+        };
         let nonzero = buffer.iter().rposition(|byte| *byte != 0).map_or(scan.end, |at| at + 1);
         Ok(Some(format!(
             "{} bytes behind event {} in segment `{name}`, from byte {}: the last group was not \
-             finished ({})",
+             finished ({}{whole})",
             nonzero.saturating_sub(scan.end),
             scan.cursor.seq,
             scan.end,
@@ -198,7 +214,7 @@ impl Check<'_> {
     }
 
     /// What was durable must be there.
-    fn refuse_loss(&self, scan: &Scan) -> Result<(), OpenError> {
+    fn refuse_loss(&self, scan: &Scan<'_>) -> Result<(), OpenError> {
         let mark = match self.witnesses.mark {
             Found::Mark(mark) => Some((mark.seq, MARK)),
             Found::Nothing | Found::Unreadable => None,

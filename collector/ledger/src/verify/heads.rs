@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::{
     disk::Storage,
-    head::{Head, HeadError, HeadReader, PublicKeys},
-    segment::{Cursor, Folder},
+    event::Timestamp,
+    head::{Head, HeadError, HeadReader, PublicKeys, UNSIGNED_MAX},
+    segment::Cursor,
     verify::{Fault, FaultKind, Report},
 };
 
@@ -24,6 +25,10 @@ pub(super) struct Heads {
     vouched_size: u64,
     /// What is wrong with heads themselves, until it is reported.
     faults: Vec<Fault>,
+    /// Whether no head was found, and nothing that could have been one.
+    none: bool,
+    /// When the first and the last event were written, where there are no heads.
+    unsigned: Option<(Timestamp, Timestamp)>,
     /// Whether a head was found to vouch for another history; all later ones do as well.
     differs: bool,
 }
@@ -34,36 +39,45 @@ impl Heads {
     pub(super) fn open(
         storage: &dyn Storage,
         heads: &Path,
-        folder: &Folder,
-        keys: &Result<PublicKeys, HeadError>,
+        stream: Uuid,
         report: &mut Report,
     ) -> Self {
-        let stream = folder.stream;
         let mut this = Self {
             stream,
             reader: None,
-            keys: keys.as_ref().cloned().unwrap_or_default(),
+            keys: PublicKeys::default(),
             next: None,
             last_size: 0,
             vouched_size: 0,
             faults: Vec::new(),
+            none: false,
+            unsigned: None,
             differs: false,
         };
-        if let Err(error) = keys {
-            this.fault(None, error.to_string());
-        }
+        // The heads first: a key is published before anything is signed with it.
         match HeadReader::open(storage, heads, stream) {
             Ok(reader) => this.reader = Some(reader),
-            // A stream that is just being made has no heads yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.begun => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(HeadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 this.fault(None, "the file of signed heads is gone".to_owned());
             }
-            Err(error) => this.fault(None, format!("the signed heads cannot be read: {error}")),
+            Err(error) => this.fault(None, error.to_string()),
+        }
+        match PublicKeys::load(storage, heads) {
+            Ok(keys) => this.keys = keys,
+            Err(error) => this.fault(None, error.to_string()),
         }
         this.advance();
+        this.none = this.next.is_none() && this.faults.is_empty();
         this.tell(report);
         this
+    }
+
+    /// Notes when an event was written, where no head vouches for any.
+    pub(super) fn unsigned(&mut self, time: &str) {
+        if let Some(time) = Timestamp::parse(time).filter(|_| self.none) {
+            let (first, _last) = self.unsigned.unwrap_or((time, time));
+            self.unsigned = Some((first, time));
+        }
     }
 
     /// Compares all heads up to this event; the text of what is wrong.
@@ -99,6 +113,13 @@ impl Heads {
             );
             self.fault(Some(highest + 1), detail);
         }
+        if self.unsigned.is_some_and(|(first, last)| last.since(first) > UNSIGNED_MAX) {
+            let detail = format!(
+                "no signed head names any of the {highest} events, though heads are signed every \
+                 second: they are gone"
+            );
+            self.fault(None, detail);
+        }
         self.tell(report);
     }
 
@@ -120,14 +141,13 @@ impl Heads {
         self.next = None;
         let Some(reader) = &mut self.reader else { return };
         let note = match reader.next_note() {
-            // What a power loss left of the last head is no statement.
-            Ok(note) => note.filter(|note| !note.contains('\0')),
+            Ok(Some(note)) => note,
+            Ok(None) => return,
             Err(error) => {
                 self.reader = None;
-                return self.fault(None, format!("the signed heads cannot be read: {error}"));
+                return self.fault(None, error.to_string());
             }
         };
-        let Some(note) = note else { return };
         match Head::verify(&note, self.stream, &self.keys) {
             Ok(head) if head.size < self.last_size => {
                 let detail = format!("the head for {} events follows a larger one", head.size);

@@ -1,9 +1,13 @@
 //! Appending: order, receipts, groups, rotation, decisions, many at once.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use cordon_ledger::{
-    AppendError, Draft, Kind, Ledger, RealDisk,
+    AppendError, Draft, Kind, Ledger, Observer, RealDisk,
     disk::simulated::{SimulatedDisk, Trouble},
     follow::{self, Follower},
     verify::verify,
@@ -11,6 +15,22 @@ use cordon_ledger::{
 use uuid::Uuid;
 
 use crate::support::*;
+
+/// Hears why a stream failed.
+#[derive(Default)]
+struct Witness {
+    reasons: Mutex<Vec<String>>,
+}
+
+impl Observer for Witness {
+    fn fsync(&self, _duration: Duration) {}
+
+    fn event(&self, _kind: Kind) {}
+
+    fn poisoned(&self, reason: &str) {
+        self.reasons.lock().unwrap().push(reason.to_owned());
+    }
+}
 
 #[test]
 fn events_stand_in_the_order_in_which_they_were_appended() {
@@ -213,16 +233,45 @@ fn a_failed_sync_poisons_and_nothing_becomes_durable() {
 }
 
 #[test]
-fn a_failed_write_poisons() {
+fn a_failed_write_poisons_and_says_why() {
     let disk = SimulatedDisk::new();
-    let (ledger, _) = open(&disk);
+    let witness = Arc::new(Witness::default());
+    let mut options = options(16 * 1024);
+    options.observer = Some(Arc::clone(&witness) as _);
+    let (ledger, _) = open_with(&disk, options).unwrap();
     disk.plan(Trouble::WriteFails { at: 0 });
 
     let receipt = ledger.append(change(1)).unwrap();
 
     assert_eq!(receipt.wait_written(), Err(AppendError::Poisoned));
     assert!(ledger.shutdown().is_err());
-    assert!(ledger.status().poisoned.unwrap().contains("write a group"));
+    let reason = ledger.status().poisoned.unwrap();
+    assert!(reason.contains("write a group"));
+    assert_eq!(*witness.reasons.lock().unwrap(), [&*reason]);
+}
+
+#[test]
+fn no_room_for_a_new_segment_poisons_and_the_next_start_goes_on() {
+    let disk = SimulatedDisk::new();
+    let (ledger, _) = open_with(&disk, options(4096)).unwrap();
+    disk.plan(Trouble::NoRoom { at: 0 });
+    let mut recorded = 0;
+    let refused = loop {
+        match ledger.append(change(recorded)).and_then(|receipt| receipt.wait_durable()) {
+            Ok(_) => recorded += 1,
+            Err(error) => break error,
+        }
+    };
+
+    assert_eq!(refused, AppendError::Poisoned);
+    assert!(ledger.shutdown().is_err());
+    assert!(ledger.status().poisoned.unwrap().contains("begin a new segment"));
+    let disk = disk.after_kill();
+    let (ledger, _) = open_with(&disk, options(4096)).unwrap();
+    record(&ledger, change(recorded));
+    let events = events(&disk);
+    let numbers = events.iter().filter(|event| event.kind == Kind::Change);
+    assert!(numbers.zip(0..=recorded).all(|(event, number)| event.body["number"] == number));
 }
 
 #[test]

@@ -15,13 +15,18 @@ fn small(disk: &SimulatedDisk) -> Ledger {
     open_with(disk, options).unwrap().0
 }
 
-/// Appends until the limit refuses.
+/// Appends until the limit refuses, also once everything has its final size.
 fn fill(ledger: &Ledger) {
+    let mut last = None;
     for number in 0..100_000 {
         match ledger.append(change(number)) {
             Ok(receipt) if number % 100 == 0 => assert!(receipt.wait_durable().is_ok()),
-            Ok(_) => {}
-            Err(error) => return assert_eq!(error, AppendError::LimitReached),
+            Ok(receipt) => last = Some(receipt),
+            Err(error) => {
+                assert_eq!(error, AppendError::LimitReached);
+                let Some(receipt) = last.take() else { return };
+                assert!(receipt.wait_durable().is_ok());
+            }
         }
     }
     panic!("the limit was never reached");
@@ -34,8 +39,10 @@ fn open_calls_can_end_when_the_limit_is_reached() {
     let tenant = Arc::from("demo");
     let begin = |number| ledger.begin(Uuid::from_u128(number), &tenant);
     let places: Vec<_> = (0..10).map(|number| begin(number).unwrap()).collect();
+    assert!(!ledger.status().full);
     fill(&ledger);
 
+    assert!(ledger.status().full);
     assert!(matches!(begin(11), Err(AppendError::LimitReached)));
     let receipts: Vec<_> = places
         .into_iter()
@@ -61,15 +68,19 @@ fn a_place_that_is_dropped_gives_its_room_back() {
     let tenant = Arc::from("demo");
     let mut places = Vec::new();
     let refused = loop {
+        let full = ledger.status().full;
         match ledger.begin(Uuid::from_u128(places.len() as u128), &tenant) {
-            Ok(place) => places.push(place),
+            Ok(place) if !full => places.push(place),
+            Ok(_) => panic!("a call began where the ledger said that it is full"),
             Err(error) => break error,
         }
     };
+    assert!(ledger.status().full);
 
     assert_eq!(refused, AppendError::LimitReached);
     assert_eq!(ledger.status().open_calls, places.len());
     places.pop();
+    assert!(!ledger.status().full);
     assert!(ledger.begin(Uuid::from_u128(1 << 64), &tenant).is_ok());
     drop(places);
     assert_eq!(ledger.status().open_calls, 0);

@@ -4,7 +4,9 @@
 
 mod append;
 mod canon;
+mod copy;
 mod follow;
+mod heads;
 mod limits;
 mod power;
 mod recover;

@@ -149,6 +149,28 @@ fn a_missing_segment_refuses_to_start() {
 }
 
 #[test]
+fn two_segments_of_one_number_are_named() {
+    let disk = SimulatedDisk::new();
+    let (ledger, _) = open_with(&disk, options(4096)).unwrap();
+    for number in 0..30 {
+        record(&ledger, change(number));
+    }
+    ledger.shutdown().unwrap();
+    let folder = stream_path(&ledger);
+    // Both numbers count from 1: this is no segment of ours.
+    let zero = folder.join(format!("{:08}-{:020}.segment", 0, 0));
+    disk.put(&zero, b"x");
+    assert_eq!(faults(&disk), [""; 0]);
+    // As when an older backup is restored over a newer folder.
+    let second = folder.join(format!("{:08}-{:020}.segment", 1, 5));
+    disk.put(&second, &disk.bytes(&segments(&disk, &folder)[0]).unwrap());
+
+    assert_eq!(faults(&disk), ["sequence 5"]);
+    let error = open_with(&disk, options(4096)).unwrap_err();
+    assert!(matches!(error, OpenError::SecondSegment { index: 1, .. }), "{error}");
+}
+
+#[test]
 fn a_stream_has_one_writer() {
     let disk = SimulatedDisk::new();
     let (ledger, _) = open(&disk);
@@ -243,9 +265,44 @@ fn calls_without_an_outcome_are_found_with_what_they_may_have_sent() {
     assert_eq!(calls[0].tenant.as_deref(), Some("demo"));
     assert_eq!(calls[0].attempts, 1);
     assert_eq!(calls[0].intents_without_attempt, [serde_json::json!({"attempt": 2})]);
-    assert_eq!(calls[0].last, Some(serde_json::json!({"attempt": 2})));
+    assert_eq!(calls[0].last_intent, Some(serde_json::json!({"attempt": 2})));
     assert!(calls[1].intents_without_attempt.is_empty());
     assert_eq!(ledger.status().open_calls, calls.len());
+}
+
+#[test]
+fn a_call_whose_attempts_have_ended_still_tells_its_intent() {
+    let disk = SimulatedDisk::new();
+    let (ledger, _) = open(&disk);
+    record(&ledger, intent(Uuid::from_u128(1), 1));
+    record(&ledger, attempt(Uuid::from_u128(1), 1));
+
+    let (_, recovered) = open(&disk.after_kill());
+
+    let call = &recovered.open_calls[0];
+    assert_eq!((call.attempts, call.intents_without_attempt.len()), (1, 0));
+    assert_eq!(call.last_intent, Some(serde_json::json!({"attempt": 1})));
+}
+
+#[test]
+fn a_call_with_any_event_is_open_until_its_outcome() {
+    let disk = SimulatedDisk::new();
+    let (ledger, _) = open_with(&disk, options(4096)).unwrap();
+    let ids = [1, 2].map(Uuid::from_u128);
+    let seq = record(&ledger, draft(Kind::Notify, Some(ids[0]), "{}"));
+    record(&ledger, draft(Kind::Notify, Some(ids[1]), "{}"));
+    record(&ledger, outcome(ids[1]));
+
+    let found = |disk: &SimulatedDisk| {
+        let (_, recovered) = open_with(&disk.after_kill(), options(4096)).unwrap();
+        recovered.open_calls.iter().map(|call| (call.call_id, call.first_seq)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&disk), [(ids[0], Some(seq))]);
+    // Later segments name it as well.
+    for number in 0..60 {
+        record(&ledger, change(number));
+    }
+    assert_eq!(found(&disk), [(ids[0], Some(seq))]);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) fn options(segment_bytes: u64) -> Options {
         signing_key: "/data/signing.key".into(),
         bytes_max: 64 * 1024 * 1024,
         segment_bytes,
+        // No head between start and end, however slow the machine.
+        head_every: Duration::from_secs(3600),
         writer: Writer::Gateway,
         gateway_version: "0.1.0".to_owned(),
         config_digest: None,
@@ -88,6 +90,18 @@ pub(crate) fn record(ledger: &Ledger, draft: Draft) -> u64 {
 
 pub(crate) fn stream_path(ledger: &Ledger) -> PathBuf {
     Path::new("/data/ledger").join(ledger.stream().to_string())
+}
+
+/// Where a stream's heads are.
+pub(crate) fn heads_path(ledger: &Ledger) -> PathBuf {
+    Path::new("/data/heads").join(format!("{}.heads", ledger.stream()))
+}
+
+/// The sizes that the stream's signed heads name.
+pub(crate) fn head_sizes(disk: &SimulatedDisk, ledger: &Ledger) -> Vec<u64> {
+    let text = String::from_utf8(disk.bytes(&heads_path(ledger)).unwrap()).unwrap();
+    let notes = text.split("cordon/ledger/").filter(|part| part.lines().count() > 3);
+    notes.map(|note| note.lines().nth(1).unwrap().parse().unwrap()).collect()
 }
 
 /// The paths of a stream's segments, in order.
@@ -160,7 +174,7 @@ impl Observer for Gate {
 
     fn event(&self, _kind: Kind) {}
 
-    fn poisoned(&self) {}
+    fn poisoned(&self, _reason: &str) {}
 }
 
 /// A small generator of choices, the same for the same seed.

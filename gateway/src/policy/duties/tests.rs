@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     classify::{Redaction, Settings, declared::Declared},
     identity::attributes::DataAttributes,
-    policy::{Decided, Effect, decision::Retention, quarter::Quarter, sample},
+    policy::sample::permit,
 };
 
 const CARD: &str = "4111 1111 1111 1111";
@@ -33,35 +33,6 @@ fn asked(body: &str) -> Asked {
     let declared = Declared::read(&http::HeaderMap::new()).expect("nothing declared");
     let findings = classifier.inspect(&call, &declared, &DataAttributes::default(), &[]);
     Asked { call, findings, classifier }
-}
-
-fn permit(duties: Duties) -> Permit {
-    let decided = Decided {
-        digest: "sha256:00".to_owned(),
-        revision: "test".to_owned(),
-        event: Vec::new().into(),
-        effect: Effect::Allow,
-        warnings: Vec::new(),
-        refused_by: Vec::new(),
-        request_rules: Vec::new(),
-        excluded: Vec::new(),
-        missing: Vec::new(),
-        notify: Vec::new(),
-        retention: Retention::default(),
-    };
-    let target = Permitted {
-        upstream: sample::upstream("there", sample::candidate()),
-        rank: 1,
-        basis: Arc::from([]),
-        mechanism: None,
-    };
-    Permit {
-        decided: Arc::new(decided),
-        targets: vec![target],
-        duties: Arc::new(duties),
-        as_of: Quarter::of(sample::now()),
-        made_at: sample::now(),
-    }
 }
 
 fn redacting(category: &str, how: Redaction) -> Duties {

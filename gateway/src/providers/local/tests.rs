@@ -162,7 +162,7 @@ fn the_window_s_refusal_reads_like_any_upstreams() {
 
 #[tokio::test]
 async fn without_a_model_there_is_no_answer() {
-    let clearance = crate::providers::tests::local_clearance("{}");
+    let clearance = crate::providers::tests::local_clearance("{}").await;
     let failure = attempt(None, &clearance, until(PLENTY)).await.map(drop).unwrap_err();
     assert_eq!(failure.cause, Cause::LocalUnavailable);
     assert!(!failure.processed);

@@ -106,9 +106,9 @@ async fn a_connection_made_under_one_trust_is_not_used_under_another() {
     let untrusted = trusting(&upstream, "upstream.test", Some(theirs.roots.clone()));
     let providers = Providers::new([&trusted, &untrusted], None, Settings::default()).unwrap();
     let deadlines = deadlines();
-    let ask = |remote: &Remote| {
-        let clearance = clearance(Address::Remote(remote.clone()), "{}", false);
-        providers.attempt(clearance, &deadlines, Instant::now())
+    let ask = async |remote: &Remote| {
+        let clearance = clearance(Address::Remote(remote.clone()), "{}", false).await;
+        providers.attempt(clearance, &deadlines, Instant::now()).await
     };
     let mut attempt = ask(&trusted).await.unwrap();
     assert_eq!(read(&mut attempt).await.unwrap(), "ok");
