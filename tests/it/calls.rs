@@ -4,7 +4,7 @@ use std::io::Write;
 
 use cordon_system::{
     client::{self, Request},
-    upstream::{Act, Upstream},
+    upstream::{Act, After, Upstream, counted_token},
     world::{EUROPEAN, World},
 };
 use serde_json::json;
@@ -163,6 +163,26 @@ fn a_client_that_leaves_cancels_the_upstream_and_leaves_a_whole_record() {
         rows.first().is_some_and(|row| row["outcome"] == "cancelled")
     });
     assert_eq!(world.sql("SELECT error_type FROM attempts")[0]["error_type"], "cancelled");
+}
+
+#[test]
+fn what_a_stream_has_cost_is_recorded_though_its_client_leaves() {
+    let upstream = Upstream::script([Act::Stream(vec![counted_token("once ")], After::Silence)]);
+    let world = World::with(&upstream);
+    let mut stream = client::connect(world.ai()).unwrap();
+    stream.write_all(&world.question("tell me a story", true).bytes()).unwrap();
+    let mut some = [0; 200];
+    std::io::Read::read_exact(&mut stream, &mut some).unwrap();
+
+    drop(stream);
+
+    world.wait_until("the outcome is visible", |world| {
+        !world.sql("SELECT outcome FROM calls").is_empty()
+    });
+    let columns = "http_status, input_tokens, output_tokens";
+    let cost = json!({"http_status": 200, "input_tokens": 11, "output_tokens": 5});
+    assert_eq!(world.sql(&format!("SELECT {columns} FROM calls"))[0], cost);
+    assert_eq!(world.sql(&format!("SELECT {columns} FROM attempts"))[0], cost);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! When the provider misbehaves: each fault gives the client a correct answer or a correct error,
 //! and the ledger the truth.
 
+use std::time::{Duration, Instant};
+
 use cordon_system::{
-    client::Reply,
-    upstream::{Act, Upstream, error_body},
+    client::{Reply, Request},
+    upstream::{Act, After, Upstream, end_of, error_body, token, usage},
     world::{EUROPEAN, World, free_port},
 };
+use serde_json::json;
 
 /// A world whose first upstream misbehaves and whose second is well.
 fn pair(acts: impl IntoIterator<Item = Act>) -> (Upstream, Upstream, World) {
@@ -158,6 +161,66 @@ fn a_providers_refusal_of_content_is_the_answer() {
 }
 
 #[test]
+fn a_providers_refusal_is_the_answer_though_its_status_is_good() {
+    let refusal = error_body("content_filter", "your prompt was filtered");
+    let event = format!("data: {refusal}\n\n");
+    for (name, act, stream) in [
+        ("as an event", Act::Stream(vec![event], After::End), true),
+        ("instead of a stream", status(200, &[], &refusal), true),
+        ("instead of an answer", status(200, &[], &refusal), false),
+    ] {
+        let (_first, second, world) = pair([act]);
+        let reply = world.send(&world.question("something", stream));
+        assert_eq!((reply.status, reply.code().as_str()), (400, "content_filter"), "{name}");
+        assert_eq!(reply.json()["error"]["message"], "your prompt was filtered");
+        assert_eq!(second.connections(), 0, "{name}: nobody else may be asked");
+        let call = world.call(&reply.call_id());
+        assert_eq!((&call["outcome"], &call["http_status"]), (&json!("error"), &json!(400)));
+        let attempts = world.attempts(&reply.call_id());
+        assert_eq!((attempts.len(), &attempts[0]["http_status"]), (1, &json!(200)), "{name}");
+        assert_eq!(attempts[0]["error_type"], "status");
+        assert_ne!(attempts[0]["request_bytes"], 0, "{name}: the prompt has left");
+    }
+}
+
+#[test]
+fn a_rate_limit_in_a_stream_is_a_rate_limit() {
+    let limited = || {
+        let event = r#"data: {"error":{"message":"slow down","code":429}}"#;
+        Act::Stream(vec![format!("{event}\n\n")], After::End)
+    };
+    let (first, world) = alone([limited(), limited()]);
+    let reply = world.ask_streaming("hello");
+    assert_eq!((reply.status, reply.code().as_str()), (429, "upstream_rate_limit"));
+    assert_eq!(first.seen().len(), 2, "tried once more, after a wait");
+    let (_first, _second, world) = pair([limited(), limited()]);
+    served_by_second(&world, &world.ask_streaming("hello"));
+}
+
+#[test]
+fn a_good_status_without_an_answer_is_mended_elsewhere() {
+    for body in ["{}", "null", r#"{"error":{"message":"oops","type":"server_error"}}"#] {
+        let (_first, _second, world) = pair([status(200, &[], body)]);
+        served_by_second(&world, &world.ask("hello"));
+    }
+}
+
+#[test]
+fn an_error_in_a_stream_that_has_begun_is_told_and_ends_it() {
+    let error = error_body("content_filter", "the answer was filtered");
+    let pieces = vec![token(0, "The "), format!("data: {error}\n\n"), token(0, "more")];
+    let (_first, second, world) = pair([Act::Stream(pieces, After::Silence)]);
+    let reply = world.ask_streaming("hello");
+    assert_eq!((reply.status, reply.content().as_str()), (200, "The "));
+    let last: serde_json::Value = serde_json::from_str(&reply.events().pop().unwrap()).unwrap();
+    assert_eq!(last["error"]["code"], "content_filter");
+    assert_eq!(last["error"]["message"], "the answer was filtered");
+    assert!(!reply.text().contains("[DONE]"));
+    assert_eq!(second.connections(), 0);
+    assert_eq!(world.call(&reply.call_id())["outcome"], "interrupted");
+}
+
+#[test]
 fn a_conversation_that_is_too_long_goes_only_to_a_larger_window() {
     let long = error_body("context_length_exceeded", "too long");
     let (first, second, world) = pair([status(400, &[], &long)]);
@@ -220,4 +283,49 @@ fn a_complete_stream_without_its_sentinel_gets_one() {
     assert_eq!(reply.events().last().map(String::as_str), Some("[DONE]"));
     let call = world.call(&reply.call_id());
     assert_eq!((call["outcome"].as_str(), call["output_tokens"].as_u64()), (Some("ok"), Some(5)));
+}
+
+#[test]
+fn a_complete_stream_that_is_left_open_ends_at_once() {
+    let pieces = vec![token(0, "The answer"), end_of(0), usage()];
+    let first = Upstream::script([Act::Stream(pieces, After::Silence)]);
+    let world = World::builder()
+        .upstream("first", &first, EUROPEAN)
+        .deadlines(r#"{ connect = "1s", first_token = "20s", gap = "20s", answer = "20s" }"#)
+        .start();
+    let began = Instant::now();
+    let reply = world.ask_streaming("hello");
+    assert!(began.elapsed() < Duration::from_secs(10), "it waited for the gap");
+    assert_eq!(reply.content(), "The answer");
+    assert_eq!(reply.events().last().map(String::as_str), Some("[DONE]"));
+    let call = world.call(&reply.call_id());
+    assert_eq!((call["outcome"].as_str(), call["output_tokens"].as_u64()), (Some("ok"), Some(5)));
+    first.wait_for_a_departure();
+}
+
+#[test]
+fn a_last_event_without_its_blank_line_is_not_lost() {
+    for ending in ["\n", ""] {
+        let last = format!("{}{ending}", end_of(0).trim_end());
+        let (_only, world) = alone([Act::Stream(vec![token(0, "The answer"), last], After::End)]);
+        let reply = world.ask_streaming("hello");
+        assert_eq!(reply.content(), "The answer");
+        assert_eq!(reply.events().last().map(String::as_str), Some("[DONE]"));
+        assert!(reply.text().ends_with("\n\ndata: [DONE]\n\n"), "{}", reply.text());
+        assert_eq!(world.call(&reply.call_id())["outcome"], "ok");
+    }
+}
+
+#[test]
+fn of_two_choices_both_must_end() {
+    let begun = [token(0, "a"), token(1, "b"), end_of(0)];
+    for (rest, outcome) in [(vec![], "interrupted"), (vec![end_of(1)], "ok")] {
+        let pieces = [begun.to_vec(), rest].concat();
+        let (_only, world) = alone([Act::Stream(pieces, After::End)]);
+        let messages = json!([{"role": "user", "content": "hello"}]);
+        let body = json!({"model": "assistant", "messages": messages, "stream": true, "n": 2});
+        let reply = world.send(&Request::chat(world.key(), &body));
+        assert_eq!(reply.text().contains("[DONE]"), outcome == "ok", "{}", reply.text());
+        assert_eq!(world.call(&reply.call_id())["outcome"], outcome);
+    }
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use cordon_system::{
     client::Request,
-    upstream::{Act, Upstream},
+    upstream::{Act, After, Upstream, error_body, token},
     world::{EUROPEAN, World},
 };
 
@@ -14,11 +14,15 @@ const SECRET: &str = "upstream-secret-SECRETMARK5512";
 #[test]
 fn prompts_answers_and_secrets_are_nowhere_but_on_the_wire() {
     let broken = Act::Status(500, Vec::new(), "ANSWERMARK8824".to_owned());
+    let echo = error_body("invalid", &format!("who sends `Authorization: Bearer {SECRET}`?"));
     let upstream = Upstream::script([
         Act::Say("ANSWERMARK8824 and more".to_owned()),
         broken.clone(),
         broken,
         Act::ResetAfter(1),
+        Act::Status(400, Vec::new(), echo.clone()),
+        Act::Stream(vec![token(0, "x"), format!("data: {echo}\n\n")], After::End),
+        Act::Status(200, Vec::new(), echo.replace("invalid", "content_filter")),
     ]);
     let facts = format!("{EUROPEAN}\nkey = {{ env = \"TEST_UPSTREAM_KEY\" }}");
     let mut world = World::builder()
@@ -27,15 +31,18 @@ fn prompts_answers_and_secrets_are_nowhere_but_on_the_wire() {
         .environment("RUST_LOG", "trace,cranelift=info,wasmtime=info,regalloc2=info")
         .start();
 
-    let mut told = String::new();
-    for stream in [false, false, true, true] {
+    let (mut told, mut echoes) = (String::new(), 0);
+    for stream in [false, false, true, false, true, false, true] {
         let question = world.question(&format!("{PROMPT} ana.keller@example.org"), stream);
         let reply = world.send(&question);
         told.push_str(&format!("{:?}", reply.headers));
+        assert!(!reply.text().contains("SECRETMARK5512"), "{}", reply.text());
+        echoes += reply.text().matches("Bearer [secret]").count();
         if reply.status != 200 {
             told.push_str(&reply.text());
         }
     }
+    assert_eq!(echoes, 3, "the rest of the provider's message is passed on");
     assert_eq!(world.ask(&format!("CUI//SP-CTI//NOFORN {PROMPT}")).status, 403);
     told.push_str(&world.send_admin(&Request::get("/metrics", "")).text());
     assert!(upstream.seen()[0].head.contains(SECRET), "the provider is sent its key");

@@ -50,6 +50,17 @@ pub enum Act {
     SlowReader,
     /// An endless stream, one token every few milliseconds, until the client leaves.
     Endless,
+    /// A stream of these pieces, and what follows them.
+    Stream(Vec<String>, After),
+}
+
+/// What follows the pieces of a stream.
+#[derive(Debug, Clone, Copy)]
+pub enum After {
+    /// The body ends as its framing promises.
+    End,
+    /// Nothing: the connection stays open.
+    Silence,
 }
 
 /// What one request looked like.
@@ -279,6 +290,14 @@ fn perform(act: &Act, stream: bool, writer: &mut TcpStream, state: &State) -> io
             Ok(false)
         }
         Act::Endless => endless(writer, state),
+        Act::Stream(pieces, after) => {
+            write_stream_head(writer)?;
+            pieces.iter().try_for_each(|piece| write_chunk(writer, piece))?;
+            match after {
+                After::End => writer.write_all(b"0\r\n\r\n").map(|()| true),
+                After::Silence => until_left(writer, state),
+            }
+        }
     }
 }
 
@@ -302,11 +321,8 @@ fn write_rest(writer: &mut TcpStream, from: usize, done: bool) -> io::Result<boo
 }
 
 fn finish(writer: &mut TcpStream, done: bool) -> io::Result<bool> {
-    write_chunk(writer, &event(&chunk(&json!({}), Some("stop"))))?;
-    let mut usage = chunk(&json!({}), None);
-    usage["choices"] = json!([]);
-    usage["usage"] = usage_json();
-    write_chunk(writer, &event(&usage))?;
+    write_chunk(writer, &end_of(0))?;
+    write_chunk(writer, &usage())?;
     if done {
         write_chunk(writer, "data: [DONE]\n\n")?;
     }
@@ -375,6 +391,31 @@ fn write_whole(
     writer.write_all(text.as_bytes())
 }
 
+/// An event that brings a token of a choice.
+pub fn token(choice: u64, text: &str) -> String {
+    event(&chunk_of(choice, &json!({"content": text}), None))
+}
+
+/// An event that brings a token, and usage up to there.
+pub fn counted_token(text: &str) -> String {
+    let mut counted = chunk(&json!({"content": text}), None);
+    counted["usage"] = usage_json();
+    event(&counted)
+}
+
+/// The event that ends a choice.
+pub fn end_of(choice: u64) -> String {
+    event(&chunk_of(choice, &json!({}), Some("stop")))
+}
+
+/// The event that brings usage and no choice.
+pub fn usage() -> String {
+    let mut usage = chunk(&json!({}), None);
+    usage["choices"] = json!([]);
+    usage["usage"] = usage_json();
+    event(&usage)
+}
+
 fn event(value: &Value) -> String {
     format!("data: {value}\n\n")
 }
@@ -384,10 +425,14 @@ fn usage_json() -> Value {
 }
 
 fn chunk(delta: &Value, finish: Option<&str>) -> Value {
+    chunk_of(0, delta, finish)
+}
+
+fn chunk_of(choice: u64, delta: &Value, finish: Option<&str>) -> Value {
     json!({
         "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1_700_000_000,
         "model": "scripted-1",
-        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+        "choices": [{"index": choice, "delta": delta, "finish_reason": finish}],
     })
 }
 

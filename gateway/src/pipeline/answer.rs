@@ -1,7 +1,7 @@
 //! From a final head to an answer that may go to the client: the whole body, or a stream whose
 //! first token is here. Until then another upstream can still be asked.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,48 +9,76 @@ use crate::{
     catalog::facts::Deadlines,
     identity::limits::Running,
     pipeline::{
-        Refusal,
+        INLINE_BODY_BYTES_MAX, Refusal,
         reply::{Reply, ReplyBody, ReplyHead, unrecorded},
         stream::{Relay, StreamState},
     },
-    providers::{Attempt, Cause, Deadline, Failure, Side},
+    providers::{Attempt, Cause, Deadline, Failure},
     record::{AttemptEnd, Entry, Outcome},
-    wire::{openai_chat, sse::Reader},
+    wire::{
+        Call,
+        openai_chat::{self, Whole},
+    },
 };
 
 /// Bytes of events that may come before the first token.
-const LEAD_BYTES_MAX: usize = 256 * 1024;
-/// How long an upstream's end may follow its `[DONE]` and still free the connection for reuse.
-pub(crate) const TAIL_MAX: Duration = Duration::from_millis(50);
+const LEAD_BYTES_MAX: usize = 256 << 10;
+/// The longest error that is read where a stream was asked for.
+const ERROR_BYTES_MAX: usize = 64 << 10;
 
 /// What a client gets, before its head is written.
 #[derive(Debug)]
 pub enum Answer {
     Whole(Bytes),
-    Stream(Box<StreamState>),
+    Stream { state: Box<StreamState>, attempt: Box<Attempt> },
 }
 
-/// How an attempt is opened: its deadlines and what the client asked of the stream.
+/// How an attempt is opened: its deadlines and what the client asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opening {
     pub(crate) deadlines: Deadlines,
-    pub(crate) began: Instant,
+    began: Instant,
+    stream: bool,
+    /// Whether the client itself asked for usage in the stream.
     pub(crate) include_usage: bool,
+    /// How many choices the client asked for.
+    pub(crate) choices: usize,
 }
 
+/// A body that comes in pieces. One that comes in a single piece is not copied.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    held: BytesMut,
+}
+
+// === impl Opening ===
+
 impl Opening {
+    /// What `call`, which began at `began`, asks of an attempt under `deadlines`.
+    pub(crate) fn of(call: &Call, deadlines: Deadlines, began: Instant) -> Self {
+        let choices = call.shape().choice_count.unwrap_or(1).max(1);
+        Self {
+            deadlines,
+            began,
+            stream: call.stream(),
+            include_usage: call.include_usage(),
+            choices: usize::try_from(choices).unwrap_or(usize::MAX),
+        }
+    }
+
     /// Waits for the whole answer, or for the first token of a stream.
     pub(crate) async fn open(
         &self,
-        attempt: Attempt,
+        mut attempt: Attempt,
         entry: &mut Entry,
-        stream: bool,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        if stream {
-            self.open_stream(attempt, entry, started).await
-        } else {
-            self.read_whole(attempt, entry, started).await
+        entry.answering(attempt.status());
+        match (self.stream, attempt.is_event_stream()) {
+            (false, _) => self.read_whole(&mut attempt, entry, started).await,
+            (true, true) => self.open_stream(attempt, entry, started).await,
+            (true, false) => Err(self.no_stream(&mut attempt, started).await),
         }
     }
 
@@ -64,33 +92,26 @@ impl Opening {
 
     async fn read_whole(
         &self,
-        mut attempt: Attempt,
+        attempt: &mut Attempt,
         entry: &mut Entry,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        let mut body = BytesMut::new();
+        // The attempt limits how long it may get.
+        let mut body = Gathered::default();
         let (mut until, mut name) =
             self.until(started + self.deadlines.first_token, Deadline::FirstToken);
-        while let Some(bytes) = attempt.next(until, name).await? {
-            if body.is_empty() {
-                entry.first_token();
-            }
-            body.extend_from_slice(&bytes);
+        while let Some(piece) = attempt.next(until, name).await? {
+            entry.first_token();
+            body.push(piece);
             (until, name) = self.until(Instant::now() + self.deadlines.gap, Deadline::Gap);
         }
-        let body = body.freeze();
-        let Ok(told) = openai_chat::answer(&body) else {
-            return Err(Failure::new(Side::Upstream, Cause::Protocol, attempt.traffic()));
-        };
-        entry.answered(told.model, told.id, told.finish_reasons);
-        entry.attempt_ended(AttemptEnd {
-            error_type: None,
-            side: None,
-            http_status: Some(attempt.status()),
-            usage: told.usage,
-            request_bytes: attempt.traffic().request_bytes,
-            response_bytes: body.len() as u64,
-        });
+        let body = body.into_bytes();
+        match understood(&body).await {
+            Whole::Answer(facts) => entry.answered(facts),
+            Whole::Error => return Err(found(Failure::in_stream(body), attempt)),
+            Whole::Unknown => return Err(found(Failure::upstream(Cause::Protocol), attempt)),
+        }
+        entry.attempt_ended(AttemptEnd::good(attempt));
         entry.delivered(body.len(), 0);
         Ok(Answer::Whole(body))
     }
@@ -101,33 +122,108 @@ impl Opening {
         entry: &mut Entry,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        if !attempt.is_event_stream() {
-            return Err(Failure::new(Side::Upstream, Cause::Protocol, attempt.traffic()));
-        }
         let (until, name) = self.until(started + self.deadlines.first_token, Deadline::FirstToken);
-        let mut state = StreamState::new(*self, Reader::new(LEAD_BYTES_MAX));
+        let mut state = StreamState::new(*self);
         while !state.has_begun() {
-            let Some(bytes) = attempt.next(until, name).await? else {
-                state.upstream_ended();
-                break;
+            let heard = match attempt.next(until, name).await? {
+                Some(bytes) => state.take(&bytes),
+                None => state.end(None),
             };
-            state.take(&bytes, entry)?;
-            if state.queued_bytes() > LEAD_BYTES_MAX {
-                return Err(Failure::new(Side::Upstream, Cause::TooLarge, attempt.traffic()));
+            heard.tell(entry);
+            if !state.has_begun() && state.queued_bytes() > LEAD_BYTES_MAX {
+                return Err(found(Failure::upstream(Cause::TooLarge), &attempt));
             }
         }
         if let Some(failure) = state.failure_before_the_first_token() {
-            return Err(failure);
+            return Err(found(failure, &attempt));
         }
         entry.first_token();
-        state.attempt = Some(attempt);
-        Ok(Answer::Stream(Box::new(state)))
+        Ok(Answer::Stream { state: Box::new(state), attempt: Box::new(attempt) })
+    }
+
+    /// Why there is no stream where one was asked for: the error in the body, if it holds one.
+    async fn no_stream(&self, attempt: &mut Attempt, started: Instant) -> Failure {
+        let (until, name) = self.until(started + self.deadlines.first_token, Deadline::FirstToken);
+        let mut body = Gathered::default();
+        loop {
+            match attempt.next(until, name).await {
+                Ok(Some(piece)) => body.push(piece),
+                Ok(None) => break,
+                Err(failure) => return failure,
+            }
+            if body.len() > ERROR_BYTES_MAX {
+                return found(Failure::upstream(Cause::Protocol), attempt);
+            }
+        }
+        let body = body.into_bytes();
+        let failure = match openai_chat::answer(&body) {
+            Whole::Error => Failure::in_stream(body),
+            Whole::Answer(_) | Whole::Unknown => Failure::upstream(Cause::Protocol),
+        };
+        found(failure, attempt)
     }
 }
 
+/// Reads a whole body; a long one off the async threads.
+async fn understood(body: &Bytes) -> Whole {
+    if body.len() <= INLINE_BODY_BYTES_MAX {
+        return openai_chat::answer(body);
+    }
+    let body = body.clone();
+    tokio::task::spawn_blocking(move || openai_chat::answer(&body)).await.unwrap_or_else(|fault| {
+        tracing::error!("reading an answer failed: {fault}");
+        Whole::Unknown
+    })
+}
+
+/// A failure that was found in what an attempt brought, with what that has cost.
+fn found(failure: Failure, attempt: &Attempt) -> Failure {
+    let request_id = attempt.request_id().map(str::to_owned);
+    Failure { traffic: Box::new(attempt.traffic()), request_id, ..failure }
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len() + self.held.len()
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.len() == 0 {
+            self.first = piece;
+            return;
+        }
+        self.held.extend_from_slice(&std::mem::take(&mut self.first));
+        self.held.extend_from_slice(&piece);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.held.is_empty() { self.first } else { self.held.freeze() }
+    }
+}
+
+// === impl AttemptEnd ===
+
+impl AttemptEnd {
+    /// The end of an attempt that went well.
+    pub(crate) fn good(attempt: &Attempt) -> Self {
+        let traffic = attempt.traffic();
+        Self {
+            error_type: None,
+            side: None,
+            http_status: Some(attempt.status()),
+            request_bytes: traffic.request_bytes,
+            response_bytes: traffic.response_bytes,
+        }
+    }
+}
+
+// === impl Answer ===
+
 impl Answer {
     /// The reply: a whole body closes the call first, a stream closes it before its last piece.
-    pub(crate) async fn into_reply(self, entry: Entry, running: Running) -> Reply {
+    pub(crate) async fn into_reply(self, mut entry: Entry, running: Running) -> Reply {
         let mut head = ReplyHead::of(&entry, 200);
         match self {
             Self::Whole(body) => {
@@ -137,11 +233,57 @@ impl Answer {
                 }
                 Reply::whole(head, body)
             }
-            Self::Stream(state) => {
+            Self::Stream { state, attempt } => {
                 head.content_type = "text/event-stream";
-                let relay = Relay::new(*state, entry, running);
+                entry.replies(head.status);
+                let relay = Relay::new(*state, *attempt, entry, running);
                 Reply { head, body: ReplyBody::Stream(Box::new(relay)) }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn opening(total: Option<Duration>) -> Opening {
+        let body = Bytes::from_static(
+            br#"{"model":"m","n":2,"messages":[{"role":"user","content":"x"}]}"#,
+        );
+        let call = openai_chat::parse(body).unwrap();
+        let second = Duration::from_secs(1);
+        let deadlines =
+            Deadlines { connect: second, first_token: second, answer: second, gap: second, total };
+        Opening::of(&call, deadlines, Instant::now())
+    }
+
+    #[test]
+    fn the_nearer_deadline_fires_and_is_named() {
+        let own = Duration::from_secs(20);
+        for (total_s, wait_s, name) in [
+            (None, 20, Deadline::Gap),
+            (Some(30), 20, Deadline::Gap),
+            (Some(20), 20, Deadline::Gap),
+            (Some(5), 5, Deadline::Total),
+        ] {
+            let opening = opening(total_s.map(Duration::from_secs));
+            let until = opening.until(opening.began + own, Deadline::Gap);
+            assert_eq!(until, (opening.began + Duration::from_secs(wait_s), name), "{total_s:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_in_one_piece_is_not_copied() {
+        let piece = Bytes::from(vec![7; 100]);
+        let mut one = Gathered::default();
+        one.push(Bytes::new());
+        one.push(piece.clone());
+        assert_eq!(one.into_bytes().as_ptr(), piece.as_ptr());
+        let mut three = Gathered::default();
+        [b"ab".as_slice(), b"", b"cd"].into_iter().for_each(|piece| three.push(piece.into()));
+        assert_eq!(&three.into_bytes()[..], b"abcd");
     }
 }

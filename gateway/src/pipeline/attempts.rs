@@ -60,7 +60,7 @@ impl Pipeline {
                     tokio::time::sleep(after).await;
                     target = next;
                 }
-                Next::Stop => return Err(Refusal::Upstream(Box::new(failure))),
+                Next::Stop => return Err(Refusal::upstream(failure, target.upstream())),
             }
         }
     }
@@ -82,10 +82,10 @@ impl Pipeline {
             Refusal::AuditUnavailable
         })?;
         let deadlines = effective(&judged.route.deadlines, stream);
-        let opening = Opening { deadlines, began, include_usage: judged.call.include_usage() };
+        let opening = Opening::of(judged.call, deadlines, began);
         let started = Instant::now();
         let opened = match self.parts.providers.attempt(clearance, &deadlines, started).await {
-            Ok(attempt) => opening.open(attempt, entry, stream, started).await,
+            Ok(attempt) => opening.open(attempt, entry, started).await,
             Err(failure) => Err(failure),
         };
         Ok(opened.inspect_err(|failure| {
@@ -177,7 +177,6 @@ impl AttemptEnd {
                 Side::Upstream => "upstream",
             }),
             http_status: failure.status,
-            usage: None,
             request_bytes: failure.traffic.request_bytes,
             response_bytes: failure.traffic.response_bytes,
         }

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use crate::{
+    catalog::Upstream,
     identity::IdentityError,
-    pipeline::upstream_error::{self, UpstreamError},
-    policy::{Denial, HostCode},
-    providers::{Cause, Failure, Side},
+    pipeline::upstream_error::UpstreamError,
+    policy::{Denial, Effect, HostCode},
+    providers::{Cause, ErrorKind, Failure, Side},
     record::Outcome,
     wire::WireError,
 };
@@ -39,7 +40,11 @@ pub enum Refusal {
     Denied(Denial),
     AuditUnavailable,
     NoEligibleUpstream,
-    Upstream(Box<Failure>),
+    /// The last attempt failed; made by [`Refusal::upstream`].
+    Upstream {
+        failure: Box<Failure>,
+        said: UpstreamError,
+    },
 }
 
 /// A refusal in the client's terms.
@@ -59,6 +64,8 @@ pub struct Told {
 
 /// Seconds after which a full gateway is worth another try.
 const RETRY_SOON_S: u64 = 1;
+
+// === impl Told ===
 
 impl Told {
     fn new(status: u16, kind: &'static str, code: &str, message: impl Into<String>) -> Self {
@@ -82,12 +89,24 @@ impl Told {
         Self::new(status, "invalid_request_error", code, message)
     }
 
+    fn limited(code: &str, message: &str) -> Self {
+        Self::new(429, "rate_limit_error", code, message).retry_after(RETRY_SOON_S)
+    }
+
     fn overloaded(message: &str) -> Self {
         Self::new(503, "overloaded_error", "overloaded", message).retry_after(RETRY_SOON_S)
     }
 }
 
+// === impl Refusal ===
+
 impl Refusal {
+    /// The failure of the last attempt, which was one at `upstream`.
+    pub fn upstream(failure: Failure, upstream: &Upstream) -> Self {
+        let said = UpstreamError::read(failure.body.as_ref(), upstream);
+        Self::Upstream { failure: Box::new(failure), said }
+    }
+
     /// What the client is told.
     pub fn told(&self) -> Told {
         match self {
@@ -107,78 +126,82 @@ impl Refusal {
                 "unsupported_content_encoding",
                 "send the body without `Content-Encoding`: what cannot be read is not forwarded",
             ),
-            Self::TooLarge => Told::new(
-                413,
-                "request_too_large",
-                HostCode::BodyOverInspectionLimit.name(),
-                "the body is larger than this gateway inspects; send less",
-            ),
+            Self::TooLarge => too_large(),
             Self::TooSlow => Told::invalid(400, "body_timeout", "the body did not arrive in time"),
             Self::Framing => Told::invalid(400, "bad_framing", "the request is not valid HTTP"),
-            Self::UnknownPath => Told::new(
-                404,
-                "not_found_error",
-                "unknown_path",
-                "no such path; this gateway answers POST /v1/chat/completions, GET /v1/models, \
-                 GET /healthz and GET /readyz",
-            ),
+            Self::UnknownPath => unknown_path(),
             Self::UnknownModel { asked, known } => unknown_model(asked, known),
-            Self::Denied(denial) => denied(denial),
-            Self::Upstream(failure) => upstream(failure),
-            Self::KeyBusy
-            | Self::KeyRefusedOften
-            | Self::Overloaded
-            | Self::Draining
-            | Self::NoRoom
-            | Self::ClientGone
-            | Self::AuditUnavailable
-            | Self::NoEligibleUpstream => self.told_unavailable(),
-        }
-    }
-
-    /// The refusals that concern the moment and not the request.
-    fn told_unavailable(&self) -> Told {
-        match self {
-            Self::KeyBusy => Told::new(
-                429,
-                "rate_limit_error",
+            Self::KeyBusy => Told::limited(
                 "calls_at_once",
                 "this key has as many calls running as it may; wait for one to end",
-            )
-            .retry_after(RETRY_SOON_S),
-            Self::KeyRefusedOften => Told::new(
-                429,
-                "rate_limit_error",
-                "refused_per_second",
-                "policy refused too many calls of this key within a second",
-            )
-            .retry_after(RETRY_SOON_S),
+            ),
+            // Policy has denied the call; the limit only hides by what rule.
+            Self::KeyRefusedOften => Told {
+                outcome: Outcome::Denied,
+                ..Told::limited(
+                    "refused_per_second",
+                    "policy refused too many calls of this key within a second",
+                )
+            },
             Self::Overloaded => Told::overloaded("the gateway runs as many calls as it may"),
             Self::Draining => Told::overloaded("the gateway is stopping; ask another instance"),
             Self::NoRoom => Told::overloaded("the gateway buffers as many bytes as it may"),
-            Self::AuditUnavailable => Told {
-                never_retry: true,
-                ..Told::new(
-                    503,
-                    "audit_unavailable",
-                    HostCode::AuditUnavailable.name(),
-                    "the ledger takes no records, so no call can be made; an operator must look",
-                )
-            },
-            Self::NoEligibleUpstream => Told {
-                never_retry: true,
-                ..Told::new(
-                    503,
-                    "policy_unavailable",
-                    HostCode::NoEligibleUpstream.name(),
-                    "policy permits this call, but no permitted upstream can be tried",
-                )
-            },
-            _gone => Told {
-                outcome: Outcome::Cancelled,
-                ..Told::invalid(400, "client_gone", "the client left before the body was complete")
-            },
+            Self::ClientGone => client_gone(),
+            Self::Denied(denial) => denied(denial),
+            Self::AuditUnavailable => audit_unavailable(),
+            Self::NoEligibleUpstream => no_eligible_upstream(),
+            Self::Upstream { failure, said } => upstream(failure, said),
         }
+    }
+}
+
+fn too_large() -> Told {
+    Told::new(
+        413,
+        "request_too_large",
+        HostCode::BodyOverInspectionLimit.name(),
+        "the body is larger than this gateway inspects; send less",
+    )
+}
+
+fn unknown_path() -> Told {
+    Told::new(
+        404,
+        "not_found_error",
+        "unknown_path",
+        "no such path; this gateway answers POST /v1/chat/completions, GET /v1/models, \
+         GET /healthz and GET /readyz",
+    )
+}
+
+fn client_gone() -> Told {
+    Told {
+        outcome: Outcome::Cancelled,
+        ..Told::invalid(400, "client_gone", "the client left before the body was complete")
+    }
+}
+
+fn audit_unavailable() -> Told {
+    Told {
+        never_retry: true,
+        ..Told::new(
+            503,
+            "audit_unavailable",
+            HostCode::AuditUnavailable.name(),
+            "the ledger takes no records, so no call can be made; an operator must look",
+        )
+    }
+}
+
+fn no_eligible_upstream() -> Told {
+    Told {
+        never_retry: true,
+        ..Told::new(
+            503,
+            "policy_unavailable",
+            HostCode::NoEligibleUpstream.name(),
+            "policy permits this call, but no permitted upstream can be tried",
+        )
     }
 }
 
@@ -207,8 +230,8 @@ fn unknown_model(asked: &str, known: &[String]) -> Told {
 
 fn denied(denial: &Denial) -> Told {
     let (status, kind) = match (denial.host, denial.effect) {
-        (None, crate::policy::Effect::NeedsApproval) => (403, "approval_required"),
-        (None, _) => (403, "policy_denied"),
+        (None, Effect::NeedsApproval) => (403, "approval_required"),
+        (None, Effect::Allow | Effect::LocalOnly | Effect::Deny) => (403, "policy_denied"),
         (Some(host), _) => match host {
             HostCode::RedactionIncomplete | HostCode::ConflictLog | HostCode::ConflictRetention => {
                 (403, "policy_denied")
@@ -237,33 +260,61 @@ fn denied(denial: &Denial) -> Told {
 }
 
 /// The last upstream's own 400, 429 or 503; else 502, or 504 where a deadline passed.
-fn upstream(failure: &Failure) -> Told {
-    let UpstreamError { message, code, param } = upstream_error::read(failure);
-    let wait = failure.retry_after.map(|wait: Duration| wait.as_secs().max(1));
-    let mut told = match (&failure.cause, failure.status) {
-        (Cause::LocalBusy, _) => Told::overloaded("the local model is busy"),
-        (Cause::LocalUnavailable, _) => return Refusal::NoEligibleUpstream.told(),
-        (Cause::Timeout(_), _) => Told::new(
+fn upstream(failure: &Failure, said: &UpstreamError) -> Told {
+    let mut told = match &failure.cause {
+        Cause::Status => status(failure, said),
+        Cause::Timeout(_) => Told::new(
             504,
             "upstream_timeout",
             "upstream_timeout",
             "the model did not answer in time",
         ),
-        (_, Some(400)) => Told::invalid(400, "upstream_refused", message),
-        (_, Some(429)) => Told::new(429, "rate_limit_error", "upstream_rate_limit", message),
-        (_, Some(503)) => Told::new(503, "overloaded_error", "upstream_unavailable", message),
-        (cause, _) => {
-            let text = format!("no permitted model answered ({})", cause.word());
-            Told::new(502, "upstream_error", "upstream_failed", text)
-        }
+        Cause::LocalBusy => Told::overloaded("the local model is busy"),
+        Cause::Connect
+        | Cause::Tls
+        | Cause::ClosedBeforeHead
+        | Cause::BrokenBody
+        | Cause::Protocol
+        | Cause::TooLarge
+        | Cause::LocalUnavailable => no_answer(failure),
     };
-    if let (Some(code), 400 | 429) = (code, told.status) {
-        told.code = code;
+    if matches!(told.status, 429 | 503) {
+        told.retry_after_s = failure.retry_after.map(whole_seconds).or(told.retry_after_s);
     }
-    told.param = param.filter(|_| told.status == 400);
-    told.retry_after_s = wait.filter(|_| matches!(told.status, 429 | 503)).or(told.retry_after_s);
     if failure.side == Side::Client {
         told.outcome = Outcome::Cancelled;
     }
     told
 }
+
+/// What an upstream said with a status, or in its body or stream after a good one.
+fn status(failure: &Failure, said: &UpstreamError) -> Told {
+    let message = said.message.as_str();
+    let code = |ours| said.code.as_deref().unwrap_or(ours);
+    match (failure.status, failure.kind) {
+        (Some(400), _) | (_, ErrorKind::ContentFilter | ErrorKind::ContextLength) => Told {
+            param: said.param.clone(),
+            ..Told::invalid(400, code("upstream_refused"), message)
+        },
+        (Some(429), _) | (None, ErrorKind::RateLimit) => {
+            Told::new(429, "rate_limit_error", code("upstream_rate_limit"), message)
+        }
+        // OpenAI's clients know no 529.
+        (Some(503 | 529), _) => Told::new(503, "overloaded_error", "upstream_unavailable", message)
+            .retry_after(RETRY_SOON_S),
+        (_, ErrorKind::RateLimit | ErrorKind::Quota | ErrorKind::Other) => no_answer(failure),
+    }
+}
+
+fn no_answer(failure: &Failure) -> Told {
+    let message = format!("no permitted model answered ({})", failure.cause.word());
+    Told::new(502, "upstream_error", "upstream_failed", message)
+}
+
+/// Rounded up, so that nobody comes back too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests;

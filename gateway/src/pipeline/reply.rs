@@ -190,22 +190,14 @@ fn with_retry(head: ReplyHead, told: &Told) -> ReplyHead {
 
 /// `error_type` of the record: our own words, never the client's or the upstream's.
 fn cause_word(refusal: &Refusal, told: &Told) -> &'static str {
-    match refusal {
-        Refusal::Upstream(failure) => failure.cause.word(),
-        _ours => told.kind,
-    }
+    if let Refusal::Upstream { failure, .. } = refusal { failure.cause.word() } else { told.kind }
 }
 
 fn body_of(told: &Told, refusal: &Refusal, head: &ReplyHead) -> Bytes {
     let call_id = head.call_id.to_string();
-    let (effect, rules, missing) = match refusal {
-        Refusal::Denied(denial) => {
-            (Some(denial.effect.name()), denial.rules.as_slice(), denial.missing.as_slice())
-        }
-        _other => (None, [].as_slice(), [].as_slice()),
-    };
+    let denial = if let Refusal::Denied(denial) = refusal { Some(denial) } else { None };
+    let rules = denial.map_or([].as_slice(), |denial| &denial.rules).iter();
     let rules: Vec<_> = rules
-        .iter()
         .map(|rule| RuleLine { id: &rule.id, title: &rule.title, citation: &rule.citation })
         .collect();
     let error = ErrorBody {
@@ -213,7 +205,12 @@ fn body_of(told: &Told, refusal: &Refusal, head: &ReplyHead) -> Bytes {
         code: Some(&told.code),
         message: &told.message,
         param: told.param.as_deref(),
-        cordon: CordonFields { call_id: &call_id, effect, rules: &rules, missing },
+        cordon: CordonFields {
+            call_id: &call_id,
+            effect: denial.map(|denial| denial.effect.name()),
+            rules: &rules,
+            missing: denial.map_or(&[], |denial| &denial.missing),
+        },
     };
     openai_chat::error_body(&error).into()
 }

@@ -4,28 +4,33 @@
 //! extra usage event is left out where the client did not ask for it. The last piece goes once
 //! the outcome is written. A stream that breaks ends with one error event and no `[DONE]`.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 
 use crate::{
     identity::limits::Running,
-    pipeline::{
-        answer::{Opening, TAIL_MAX},
-        refusal::Refusal,
-        reply::ReplyStream,
-    },
-    providers::{Attempt, Cause, Deadline, Failure, Side, Traffic},
-    record::{AttemptEnd, Entry, Outcome},
+    pipeline::{answer::Opening, refusal::Refusal, reply::ReplyStream},
+    providers::{Attempt, Cause, Deadline, Failure},
+    record::{AttemptEnd, CallId, Entry, Outcome},
     wire::{
-        Usage,
-        openai_chat::{self, CordonFields, ErrorBody, Progress, StreamEvent},
-        sse::Reader,
+        openai_chat::{self, AnswerFacts, CordonFields, ErrorBody, Progress, StreamEvent},
+        sse::{Event, Reader},
     },
 };
 
+/// The longest event; one may hold a whole tool call.
+const EVENT_BYTES_MAX: usize = 1 << 20;
 /// The most bytes of events that are written together.
 const PIECE_BYTES_MAX: usize = 16 << 10;
+/// How long usage and `[DONE]` may follow the end of the last choice. All else has been delivered
+/// by then, so an upstream that goes on in silence costs the client no more than this.
+const TAIL_MAX: Duration = Duration::from_secs(1);
+/// How long an upstream's end may follow its `[DONE]` and still free the connection for reuse.
+const END_MAX: Duration = Duration::from_millis(50);
 
 /// The upstream's side of a stream: what was read, and what waits to be written.
 pub struct StreamState {
@@ -33,14 +38,34 @@ pub struct StreamState {
     reader: Reader,
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
+    /// A token is here.
     begun: bool,
-    finished: bool,
+    /// The choices that have ended.
+    finished: BTreeSet<u64>,
+    /// `[DONE]` is here.
     done: bool,
+    /// Nothing more is read.
     ended: bool,
     broken: Option<Failure>,
-    usage: Option<Usage>,
-    pub(crate) attempt: Option<Attempt>,
 }
+
+/// What the record learns from a part of a stream.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Heard {
+    facts: AnswerFacts,
+    dropped_events: u64,
+}
+
+// === impl Heard ===
+
+impl Heard {
+    pub(crate) fn tell(self, entry: &mut Entry) {
+        entry.answered(self.facts);
+        entry.dropped_events(self.dropped_events);
+    }
+}
+
+// === impl StreamState ===
 
 impl std::fmt::Debug for StreamState {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -49,25 +74,33 @@ impl std::fmt::Debug for StreamState {
 }
 
 impl StreamState {
-    pub(crate) fn new(opening: Opening, reader: Reader) -> Self {
+    pub(crate) fn new(opening: Opening) -> Self {
         Self {
             opening,
-            reader,
+            reader: Reader::new(EVENT_BYTES_MAX),
             queue: VecDeque::new(),
             queued_bytes: 0,
             begun: false,
-            finished: false,
+            finished: BTreeSet::new(),
             done: false,
             ended: false,
             broken: None,
-            usage: None,
-            attempt: None,
         }
     }
 
     /// Whether a token, or the end, is here.
     pub(crate) fn has_begun(&self) -> bool {
-        self.begun || self.done || self.ended || self.broken.is_some()
+        self.begun || self.is_finished() || self.is_over() || self.broken.is_some()
+    }
+
+    /// Whether every choice that was asked for has ended: the answer is complete.
+    fn is_finished(&self) -> bool {
+        self.finished.len() >= self.opening.choices
+    }
+
+    /// Whether nothing more is to come.
+    fn is_over(&self) -> bool {
+        self.done || self.ended
     }
 
     pub(crate) fn queued_bytes(&self) -> usize {
@@ -75,18 +108,39 @@ impl StreamState {
     }
 
     /// Takes bytes of the upstream and queues what the client gets of them.
-    pub(crate) fn take(&mut self, bytes: &[u8], entry: &mut Entry) -> Result<(), Failure> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Heard {
+        let mut heard = Heard::default();
         self.reader.push(bytes);
         loop {
             match self.reader.next_event() {
-                Ok(Some(event)) => self.take_event(event.raw, event.data, entry),
-                Ok(None) => return Ok(()),
-                Err(_too_large) => return Err(in_stream(Cause::TooLarge)),
+                Ok(Some(event)) => self.take_event(event, &mut heard),
+                Ok(None) => return heard,
+                Err(_too_large) => {
+                    self.broken = Some(Failure::upstream(Cause::TooLarge));
+                    return heard;
+                }
             }
         }
     }
 
-    fn take_event(&mut self, raw: Bytes, data: Option<Bytes>, entry: &mut Entry) {
+    /// The upstream's body is over, by a failure where there is one. Without `[DONE]` the answer
+    /// is complete only where all of its choices have ended; else it was cut.
+    pub(crate) fn end(&mut self, failure: Option<Failure>) -> Heard {
+        self.ended = true;
+        let mut heard = Heard::default();
+        let clean = failure.is_none() || self.is_finished();
+        if let Some(event) = self.reader.finish().filter(|_| clean) {
+            // The blank line that is missing, or what we write next would belong to this event.
+            let raw = [&event.raw[..], b"\n\n"].concat().into();
+            self.take_event(Event { raw, ..event }, &mut heard);
+        }
+        if !self.done && !self.is_finished() && self.broken.is_none() {
+            self.broken = Some(failure.unwrap_or_else(|| Failure::upstream(Cause::BrokenBody)));
+        }
+        heard
+    }
+
+    fn take_event(&mut self, Event { raw, data, .. }: Event, heard: &mut Heard) {
         if self.done || self.broken.is_some() {
             return;
         }
@@ -94,17 +148,16 @@ impl StreamState {
         let Some(data) = data else { return self.queue(raw) };
         match openai_chat::event(&data) {
             StreamEvent::Done => self.done = true,
-            StreamEvent::NotJson => entry.dropped_event(),
-            StreamEvent::Error(_) => {
-                let failure = in_stream(Cause::BrokenBody);
-                self.broken = Some(Failure { body: Some(data), ..failure });
-            }
+            StreamEvent::NotJson => heard.dropped_events += 1,
+            StreamEvent::Error => self.broken = Some(Failure::in_stream(data)),
             StreamEvent::Chunk(chunk) => {
-                let facts = chunk.facts;
-                self.usage = facts.usage.or(self.usage);
-                self.finished = self.finished || !facts.finish_reasons.is_empty();
                 self.begun = self.begun || chunk.progress == Progress::Content;
-                entry.answered(facts.model, facts.id, facts.finish_reasons);
+                for choice in chunk.facts.finish_reasons.keys() {
+                    if !self.is_finished() {
+                        self.finished.insert(*choice);
+                    }
+                }
+                heard.facts.add(chunk.facts);
                 if chunk.progress != Progress::UsageOnly || self.opening.include_usage {
                     self.queue(raw);
                 }
@@ -138,15 +191,6 @@ impl StreamState {
         Some((piece, events))
     }
 
-    /// The upstream's body ended cleanly. Without `[DONE]` that is an end only where a finish
-    /// reason was seen; else the stream was cut.
-    pub(crate) fn upstream_ended(&mut self) {
-        self.ended = true;
-        if !self.done && !self.finished && self.broken.is_none() {
-            self.broken = Some(in_stream(Cause::BrokenBody));
-        }
-    }
-
     /// A stream that broke before its first token can still be answered by another upstream.
     pub(crate) fn failure_before_the_first_token(&mut self) -> Option<Failure> {
         if self.begun { None } else { self.broken.take() }
@@ -157,95 +201,87 @@ impl StreamState {
 #[derive(Debug)]
 pub(crate) struct Relay {
     state: StreamState,
+    attempt: Attempt,
     entry: Option<Entry>,
     _running: Running,
+    /// Until when an answer whose choices have all ended is read on.
+    tail: Option<Instant>,
     /// The drain has cut the stream: one error event, then the end.
     cut: bool,
-    bytes: u64,
 }
 
+// === impl Relay ===
+
 impl Relay {
-    pub(crate) fn new(state: StreamState, entry: Entry, running: Running) -> Self {
-        Self { state, entry: Some(entry), _running: running, cut: false, bytes: 0 }
+    pub(crate) fn new(
+        state: StreamState,
+        attempt: Attempt,
+        entry: Entry,
+        running: Running,
+    ) -> Self {
+        Self { state, attempt, entry: Some(entry), _running: running, tail: None, cut: false }
     }
 
     /// Reads from the upstream until something can be written or the stream is over.
     async fn read(&mut self) {
-        let own = Instant::now() + self.state.opening.deadlines.gap;
+        let now = Instant::now();
+        let own = if self.state.is_finished() {
+            *self.tail.get_or_insert(now + TAIL_MAX)
+        } else {
+            now + self.state.opening.deadlines.gap
+        };
         let (until, name) = self.state.opening.until(own, Deadline::Gap);
-        let Some(attempt) = &mut self.state.attempt else { return self.state.upstream_ended() };
-        match attempt.next(until, name).await {
-            Ok(Some(bytes)) => {
-                let Some(entry) = &mut self.entry else { return };
-                if let Err(failure) = self.state.take(&bytes, entry) {
-                    self.state.broken = Some(failure);
-                }
-            }
-            Ok(None) => self.state.upstream_ended(),
-            Err(failure) => self.state.broken = Some(failure),
+        let heard = match self.attempt.next(until, name).await {
+            Ok(Some(bytes)) => self.state.take(&bytes),
+            Ok(None) => self.state.end(None),
+            Err(failure) => self.state.end(Some(failure)),
+        };
+        if let Some(entry) = &mut self.entry {
+            heard.tell(entry);
         }
     }
 
     /// Ends a stream that is complete: outcome first, then the sentinel.
-    async fn complete(&mut self, mut entry: Entry) -> Option<Bytes> {
-        if let (false, Some(attempt)) = (self.state.ended, &mut self.state.attempt) {
-            // The connection can be used again only after its clean end has been read.
-            let _tail = attempt.next(Instant::now() + TAIL_MAX, Deadline::Gap).await;
-        }
-        let last = Bytes::from_static(b"data: [DONE]\n\n");
-        self.bytes += last.len() as u64;
+    async fn complete(&mut self, mut entry: Entry) -> Bytes {
+        let last = Bytes::from_static(openai_chat::done_event());
         entry.delivered(last.len(), 0);
-        self.attempt_ended(&mut entry, None);
+        entry.attempt_ended(AttemptEnd::good(&self.attempt));
         let call_id = entry.call_id();
         match entry.close(Outcome::Ok, 200, None).await {
-            Ok(()) => Some(last),
+            Ok(()) => last,
             Err(fault) => {
                 tracing::error!(call.id = %call_id, "the outcome is not recorded: {fault}");
-                Some(error_event(&Refusal::AuditUnavailable, &call_id.to_string()))
+                error_event(&Refusal::AuditUnavailable, call_id)
             }
         }
     }
 
+    /// Reads the clean end behind `[DONE]`: only then can the connection be used again.
+    async fn free_the_connection(&mut self) {
+        if self.state.done && !self.state.ended {
+            self.state.ended = true;
+            let _tail = self.attempt.next(Instant::now() + END_MAX, Deadline::Gap).await;
+        }
+    }
+
     /// Ends a stream that broke: one error event in the client's format.
-    async fn break_off(&mut self, mut entry: Entry, failure: Failure) -> Option<Bytes> {
+    async fn break_off(&self, mut entry: Entry, failure: Failure) -> Bytes {
         let call_id = entry.call_id();
         let word = failure.cause.word();
         tracing::warn!(call.id = %call_id, "the upstream's stream broke off: {word}");
-        self.attempt_ended(&mut entry, Some(&failure));
-        let event = error_event(&Refusal::Upstream(Box::new(failure)), &call_id.to_string());
-        entry.delivered(event.len(), 1);
-        if let Err(fault) = entry.close(Outcome::Interrupted, 200, Some(word)).await {
-            tracing::error!(call.id = %call_id, "the outcome is not recorded: {fault}");
-        }
-        Some(event)
+        let AttemptEnd { error_type, side, .. } = AttemptEnd::failed(&failure);
+        entry.attempt_ended(AttemptEnd { error_type, side, ..AttemptEnd::good(&self.attempt) });
+        let event = error_event(&Refusal::upstream(failure, self.attempt.upstream()), call_id);
+        close_interrupted(entry, &event, word).await;
+        event
     }
 
     /// Ends a stream that the drain cut: one error event that says so.
     async fn cut_off(&mut self) -> Option<Bytes> {
-        let mut entry = self.entry.take()?;
-        let call_id = entry.call_id();
-        let event = error_event(&Refusal::Draining, &call_id.to_string());
-        entry.delivered(event.len(), 1);
-        if let Err(fault) = entry.close(Outcome::Interrupted, 200, Some("drained")).await {
-            tracing::error!(call.id = %call_id, "the outcome is not recorded: {fault}");
-        }
+        let entry = self.entry.take()?;
+        let event = error_event(&Refusal::Draining, entry.call_id());
+        close_interrupted(entry, &event, "drained").await;
         Some(event)
-    }
-
-    fn sent(&self) -> u64 {
-        self.state.attempt.as_ref().map_or(0, |attempt| attempt.traffic().request_bytes)
-    }
-
-    fn attempt_ended(&self, entry: &mut Entry, failure: Option<&Failure>) {
-        let failed = failure.map(AttemptEnd::failed);
-        entry.attempt_ended(AttemptEnd {
-            error_type: failed.and_then(|end| end.error_type),
-            side: failed.and_then(|end| end.side),
-            http_status: Some(200),
-            usage: self.state.usage,
-            request_bytes: self.sent(),
-            response_bytes: self.bytes,
-        });
     }
 }
 
@@ -257,7 +293,6 @@ impl ReplyStream for Relay {
         }
         loop {
             if let Some((piece, events)) = self.state.queued() {
-                self.bytes += piece.len() as u64;
                 if let Some(entry) = &mut self.entry {
                     entry.delivered(piece.len(), events);
                 }
@@ -265,11 +300,14 @@ impl ReplyStream for Relay {
             }
             if let Some(failure) = self.state.broken.take() {
                 let entry = self.entry.take()?;
-                return self.break_off(entry, failure).await;
+                return Some(self.break_off(entry, failure).await);
             }
-            if self.state.done || self.state.ended {
-                let entry = self.entry.take()?;
-                return self.complete(entry).await;
+            if self.state.is_over() {
+                let Some(entry) = self.entry.take() else {
+                    self.free_the_connection().await;
+                    return None;
+                };
+                return Some(self.complete(entry).await);
             }
             self.entry.as_ref()?;
             self.read().await;
@@ -284,19 +322,27 @@ impl ReplyStream for Relay {
     }
 }
 
-/// A failure of the upstream after its head.
-fn in_stream(cause: Cause) -> Failure {
-    Failure { status: Some(200), ..Failure::new(Side::Upstream, cause, Traffic::default()) }
+/// Closes the record of a stream that ends with `event`, its error.
+async fn close_interrupted(mut entry: Entry, event: &Bytes, error_type: &'static str) {
+    let call_id = entry.call_id();
+    entry.delivered(event.len(), 1);
+    if let Err(fault) = entry.close(Outcome::Interrupted, 200, Some(error_type)).await {
+        tracing::error!(call.id = %call_id, "the outcome is not recorded: {fault}");
+    }
 }
 
-fn error_event(refusal: &Refusal, call_id: &str) -> Bytes {
+fn error_event(refusal: &Refusal, call_id: CallId) -> Bytes {
     let told = refusal.told();
+    let call_id = call_id.to_string();
     let error = ErrorBody {
         kind: told.kind,
         code: Some(&told.code),
         message: &told.message,
-        param: None,
-        cordon: CordonFields { call_id, effect: None, rules: &[], missing: &[] },
+        param: told.param.as_deref(),
+        cordon: CordonFields { call_id: &call_id, effect: None, rules: &[], missing: &[] },
     };
     openai_chat::error_event(&error).into()
 }
+
+#[cfg(test)]
+mod tests;

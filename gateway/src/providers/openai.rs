@@ -58,16 +58,23 @@ pub fn classify(status: u16, body: &[u8]) -> ErrorKind {
 /// The status that an error event of a stream names, as a number in its `status` or `code`.
 pub(crate) fn status(event: &[u8]) -> Option<u16> {
     let event = serde_json::from_slice::<Value>(event).ok()?;
-    let error = event.get("error").unwrap_or(&event);
+    let event = unwrapped(&event);
+    let error = event.get("error").unwrap_or(event);
     let number = |key| error.get(key).and_then(Value::as_u64).and_then(|code| code.try_into().ok());
     [number("status"), number("code")].into_iter().flatten().find(|code| (400..600).contains(code))
+}
+
+/// An error without the array that some servers wrap it in.
+fn unwrapped(body: &Value) -> &Value {
+    body.get(0).unwrap_or(body)
 }
 
 /// The texts in which upstreams name an error's kind, in lower case: type, code and message, in
 /// `error`, in its `innererror`, or at the top.
 fn said(body: &[u8]) -> Vec<String> {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
-    let error = body.get("error").unwrap_or(&body);
+    let body = unwrapped(&body);
+    let error = body.get("error").unwrap_or(body);
     if let Value::String(message) = error {
         return vec![message.to_lowercase()];
     }

@@ -190,6 +190,7 @@ fn an_error_in_a_stream_is_a_refusal_where_it_says_what_it_is() {
             ErrorKind::Other,
         ),
         (r#"{"error":{"message":"oops","code":500}}"#, Cause::Status, ErrorKind::Other),
+        (r#"[{"error":{"message":"oops","code":429}}]"#, Cause::Status, ErrorKind::RateLimit),
     ];
     for (event, cause, kind) in cases {
         let failure = Failure::in_stream(Bytes::from(event));

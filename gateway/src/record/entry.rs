@@ -20,7 +20,7 @@ use crate::{
         notes::{AnswerNotes, End, Found, Notes, Running},
         recorder::{Shared, decision_body},
     },
-    wire::{Call, Usage},
+    wire::{Call, openai_chat::AnswerFacts},
 };
 
 /// How a call ended.
@@ -52,8 +52,8 @@ pub struct AttemptEnd {
     /// `None`: it ended well.
     pub error_type: Option<&'static str>,
     pub side: Option<&'static str>,
+    /// `None`: the status that was noted, if there was one.
     pub http_status: Option<u16>,
-    pub usage: Option<Usage>,
     /// Bytes that were handed to the connection; 0: nothing has left.
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -68,12 +68,15 @@ pub struct Entry {
     notes: Box<Notes>,
     running: Option<Running>,
     left: Outcome,
+    /// The status of a reply that goes out before the outcome is known.
+    replied: Option<u16>,
 }
 
 impl Entry {
     pub(crate) fn new(shared: Arc<Shared>, place: Place, call_id: CallId, notes: Notes) -> Self {
         let notes = Box::new(notes);
-        Self { shared, place: Some(place), call_id, notes, running: None, left: Outcome::Cancelled }
+        let left = Outcome::Cancelled;
+        Self { shared, place: Some(place), call_id, notes, running: None, left, replied: None }
     }
 
     /// The call's id.
@@ -174,6 +177,7 @@ impl Entry {
             started_at: now,
             started: Instant::now(),
             outbound_bytes: outbound.bytes.len() as u64,
+            http_status: None,
         });
         Ok(Clearance {
             call_id: self.call_id,
@@ -184,20 +188,27 @@ impl Entry {
         })
     }
 
+    /// The running attempt has a good head, of this status.
+    pub fn answering(&mut self, http_status: u16) {
+        if let Some(running) = &mut self.running {
+            running.http_status = Some(http_status);
+        }
+    }
+
     /// The first token of the running attempt is here.
     pub fn first_token(&mut self) {
         let running = self.running.as_ref();
         self.notes.ttft = self.notes.ttft.or(running.map(|running| running.started.elapsed()));
     }
 
-    /// Notes what the answer said about itself.
-    pub fn answered(&mut self, model: Option<String>, id: Option<String>, finish: Vec<String>) {
-        let answer = &mut self.notes.answer;
-        answer.model = model.or(answer.model.take());
-        answer.id = id.or(answer.id.take());
-        if !finish.is_empty() {
-            answer.finish_reasons = finish;
-        }
+    /// Notes what the answer, or a further part of it, said about itself.
+    pub fn answered(&mut self, facts: AnswerFacts) {
+        self.notes.answer.facts.add(facts);
+    }
+
+    /// A reply of this status goes out now, and the outcome follows.
+    pub fn replies(&mut self, http_status: u16) {
+        self.replied = Some(http_status);
     }
 
     /// Counts bytes and events handed to the client.
@@ -206,18 +217,15 @@ impl Entry {
         self.notes.answer.events += events;
     }
 
-    /// Counts an event of the upstream that was no JSON and was left out.
-    pub fn dropped_event(&mut self) {
-        self.notes.answer.dropped_events += 1;
+    /// Counts events of the upstream that were no JSON and were left out.
+    pub fn dropped_events(&mut self, count: u64) {
+        self.notes.answer.dropped_events += count;
     }
 
     /// The running attempt has ended; there may be another one.
     pub fn attempt_ended(&mut self, end: AttemptEnd) {
         let Some(running) = self.running.take() else { return };
         self.notes.upstream_time += running.started.elapsed();
-        if end.usage.is_some() {
-            self.notes.answer.usage = end.usage;
-        }
         self.count_attempt(&running, &end);
         let body = self.notes.attempt(&running, &end);
         if let Err(fault) = self.append(Kind::Attempt, body) {
@@ -239,7 +247,7 @@ impl Entry {
         };
         let seconds = running.started.elapsed().as_secs_f64();
         metrics.operation_duration.get_or_create(&labels).observe(seconds);
-        let Some(usage) = end.usage else { return };
+        let Some(usage) = self.notes.answer.facts.usage else { return };
         for (kind, tokens) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
             labels.gen_ai_token_type = Some(kind);
             #[expect(clippy::cast_precision_loss, reason = "a histogram takes rounded counts")]
@@ -287,7 +295,6 @@ impl Entry {
                 error_type: Some(outcome.name()),
                 side: Some(if outcome == Outcome::Cancelled { "client" } else { "gateway" }),
                 http_status: None,
-                usage: None,
                 // Nobody counted: the whole request may have left.
                 request_bytes: self.running.as_ref().map_or(0, |running| running.outbound_bytes),
                 response_bytes: self.notes.answer.bytes,
@@ -357,6 +364,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let outcome = self.unclosed();
-        drop(self.finish(outcome, End { http_status: None, error_type: Some(outcome.name()) }));
+        let end = End { http_status: self.replied, error_type: Some(outcome.name()) };
+        drop(self.finish(outcome, end));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     identity::{Caller, attributes::Country},
     policy::{Decided, Effect, LogBody, Outbound, Permit, Permitted, Rule},
     record::{body::Body, entry::AttemptEnd},
-    wire::{Shape, Usage},
+    wire::{Shape, openai_chat::AnswerFacts},
 };
 
 /// The growing notes of one call. Fields are set by the entry as the stages pass.
@@ -57,10 +57,7 @@ pub(crate) struct Found {
 /// What the upstream's answer told.
 #[derive(Debug, Default)]
 pub(crate) struct AnswerNotes {
-    pub(crate) usage: Option<Usage>,
-    pub(crate) model: Option<String>,
-    pub(crate) id: Option<String>,
-    pub(crate) finish_reasons: Vec<String>,
+    pub(crate) facts: AnswerFacts,
     pub(crate) bytes: u64,
     pub(crate) events: u64,
     pub(crate) dropped_events: u64,
@@ -74,6 +71,8 @@ pub(crate) struct Running {
     pub(crate) started_at: SystemTime,
     pub(crate) started: Instant,
     pub(crate) outbound_bytes: u64,
+    /// The status of its good head, once that is here.
+    pub(crate) http_status: Option<u16>,
 }
 
 impl Notes {
@@ -161,13 +160,14 @@ impl Notes {
     pub(crate) fn attempt(&self, running: &Running, end: &AttemptEnd) -> Vec<u8> {
         let target = &running.target;
         let facts = target.upstream.facts();
-        let usage = end.usage;
+        let usage = self.answer.facts.usage;
+        let http_status = end.http_status.or(running.http_status);
         let mut body = Body::new();
         body.number("attempt", u64::from(running.number))
             .text("decision_digest", self.digest())
             .time("ended_ts", SystemTime::now())
             .text("error_type", end.error_type)
-            .number("http_status", end.http_status.map(u64::from))
+            .number("http_status", http_status.map(u64::from))
             .number("input_tokens", usage.map(|usage| usage.input_tokens))
             .text("legal_basis", legal_basis(target).as_str())
             .text("mechanism", target.mechanism.as_deref())
@@ -199,7 +199,7 @@ impl Notes {
     }
 
     fn outcome_a_to_m(&self, body: &mut Body, end: &End) {
-        let usage = self.answer.usage;
+        let usage = self.answer.facts.usage;
         let basis = self.chosen.iter().flat_map(|target| &*target.basis);
         let total = self.began.elapsed();
         body.text("api_format", "openai.chat")
@@ -225,7 +225,7 @@ impl Notes {
             .text("error_type", end.error_type)
             .text("fallback_from", self.fallback_from())
             .number("findings_count", self.found.count)
-            .list("finish_reasons", self.answer.finish_reasons.iter().map(String::as_str))
+            .list("finish_reasons", self.answer.facts.finish_reasons.values().map(String::as_str))
             .number("gateway_overhead_us", micros(total.saturating_sub(self.upstream_time)))
             .number("http_status", end.http_status.map(u64::from))
             .number("input_tokens", usage.map(|usage| usage.input_tokens))
@@ -238,7 +238,7 @@ impl Notes {
     }
 
     fn outcome_o_to_u(&self, body: &mut Body, outcome: &'static str) {
-        let usage = self.answer.usage;
+        let usage = self.answer.facts.usage;
         let upstream = self.chosen.as_ref().map(|target| &target.upstream);
         let facts = upstream.map(|upstream| upstream.facts());
         let rules = &self.refused_by;
@@ -262,8 +262,8 @@ impl Notes {
             .text("request_digest", self.request_digest.as_deref())
             .text("request_model", self.request_model.as_deref())
             .number("response_bytes", self.answer.bytes)
-            .text("response_id", self.answer.id.as_deref())
-            .text("response_model", self.answer.model.as_deref())
+            .text("response_id", self.answer.facts.id.as_deref())
+            .text("response_model", self.answer.facts.model.as_deref())
             .number("retain_body_days", retention.body)
             .number("retain_decision_days", retention.decision)
             .text("route_id", self.route.as_deref())

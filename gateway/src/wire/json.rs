@@ -1,8 +1,8 @@
-//! A strict JSON reader (RFC 8259) that keeps byte spans.
+//! A JSON reader (RFC 8259) that keeps byte spans, strict with clients, lenient with upstreams.
 //!
 //! One pass over the body makes a flat list of nodes in reading order and resolves the escapes of
-//! each string that has any. What two readers could understand differently is refused: duplicate
-//! keys at any depth, bytes after the value, invalid UTF-8, lone surrogates, raw control
+//! each string that has any. What two readers could understand differently is refused to clients:
+//! duplicate keys at any depth, bytes after the value, invalid UTF-8, lone surrogates, raw control
 //! characters, deep nesting. Knows JSON alone; errors name a byte, never the text.
 //!
 //! Cost: about one nanosecond per byte and two allocations for a body of short strings.
@@ -22,13 +22,19 @@ pub const DEPTH_MAX: usize = 64;
 /// the body's size where a body is made of empty strings.
 pub const VALUES_MAX: usize = 1 << 18;
 
-/// Whether two equal keys in one object are refused.
+/// Below this depth a lenient reading keeps values only while half of [`VALUES_MAX`] is free: the
+/// log probabilities of a long answer shall not push out why it ended and what it cost.
+const SHALLOW_DEPTH: usize = 4;
+
+/// How much is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duplicates {
+pub enum Reading {
     /// For what clients send: we and the upstream could read two different calls.
-    Refused,
-    /// For what upstreams answer: the last one holds, as in most readers.
-    LastHolds,
+    Strict,
+    /// For what upstreams answer, which passes on whether or not we understand all of it. Of two
+    /// equal keys the last one holds, as in most readers; a lone surrogate becomes U+FFFD;
+    /// elements beyond [`VALUES_MAX`] are checked and left out.
+    Lenient,
 }
 
 /// A body that was read in full: its bytes and what stands where.
@@ -79,8 +85,8 @@ pub struct Value<'a> {
 
 impl Document {
     /// Reads the whole body, which must be one JSON value.
-    pub fn read(body: Bytes, duplicates: Duplicates) -> Result<Self, WireError> {
-        let (nodes, strings) = scan::scan(&body, duplicates)?;
+    pub fn read(body: Bytes, reading: Reading) -> Result<Self, WireError> {
+        let (nodes, strings) = scan::scan(&body, reading)?;
         Ok(Self { body, nodes, strings })
     }
 

@@ -15,10 +15,12 @@ use bytes::Bytes;
 
 use crate::wire::{
     Call, Edit, Format, Prompt, WireError,
-    json::{Document, Duplicates, Value},
+    json::{Document, Reading, Value},
 };
 
-pub use answer::{AnswerFacts, Chunk, ErrorFacts, Progress, StreamEvent, answer, error, event};
+pub use answer::{
+    AnswerFacts, Chunk, ErrorFacts, Progress, StreamEvent, Whole, answer, error, event,
+};
 pub use render::{
     Completion, CordonFields, ErrorBody, Head, Part, RuleLine, chunk_event, completion, done_event,
     error_body, error_event, models,
@@ -38,7 +40,7 @@ pub struct Outgoing<'a> {
 
 /// Reads a request body; refuses what we and an upstream could understand differently.
 pub fn parse(body: Bytes) -> Result<Call, WireError> {
-    let document = Document::read(body, Duplicates::Refused)?;
+    let document = Document::read(body, Reading::Strict)?;
     let root = document.root();
     request::check(root)?;
     let (replaceable, unscannable) = request::inspectable(&document);

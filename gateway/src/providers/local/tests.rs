@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     providers::Deadline,
-    wire::openai_chat::{Progress, StreamEvent, answer, event},
+    wire::openai_chat::{Progress, StreamEvent, Whole, answer, event},
 };
 
 const PLENTY: Duration = Duration::from_secs(20);
@@ -72,7 +72,7 @@ async fn a_stream_is_role_text_finish_usage_and_done() {
         .iter()
         .map(|event| match event {
             StreamEvent::Chunk(chunk) => Some(chunk.progress),
-            StreamEvent::Error(_) | StreamEvent::Done | StreamEvent::NotJson => None,
+            StreamEvent::Error | StreamEvent::Done | StreamEvent::NotJson => None,
         })
         .collect();
     let content = Some(Progress::Content);
@@ -92,7 +92,7 @@ async fn usage_is_streamed_only_where_it_was_asked_for() {
 #[tokio::test]
 async fn an_answer_held_whole_is_one_json_with_usage() {
     let body = read(held(), vec![text("ja"), text(" so"), end()]).await.unwrap();
-    let facts = answer(&Bytes::from(body.clone())).unwrap();
+    let Whole::Answer(facts) = answer(&Bytes::from(body.clone())) else { panic!("{body}") };
     assert_eq!(facts.model.as_deref(), Some("smollm2-135m"));
     assert_eq!(facts.usage.map(|usage| (usage.input_tokens, usage.output_tokens)), Some((3, 2)));
     assert!(body.contains("\"ja so\""));

@@ -2,7 +2,7 @@
 
 use crate::wire::{
     WireError,
-    json::{DEPTH_MAX, Duplicates, Kind, Node, Unescaped, VALUES_MAX, unescaped},
+    json::{DEPTH_MAX, Kind, Node, Reading, SHALLOW_DEPTH, Unescaped, VALUES_MAX, unescaped},
 };
 
 /// Up to this many keys are compared pair by pair; more are sorted first, so that an object of
@@ -18,17 +18,18 @@ struct Scan<'a> {
     body: &'a [u8],
     at: usize,
     depth: usize,
-    duplicates: Duplicates,
+    reading: Reading,
     nodes: Vec<Node>,
     strings: Vec<Unescaped>,
-    /// String indices of the keys of all objects that are open, innermost last.
+    /// String indices of the keys of all objects that are open, innermost last; only a strict
+    /// reading compares them.
     keys: Vec<usize>,
 }
 
 /// Reads `body` as one JSON value: all nodes in reading order, and all strings.
 pub(super) fn scan(
     body: &[u8],
-    duplicates: Duplicates,
+    reading: Reading,
 ) -> Result<(Vec<Node>, Vec<Unescaped>), WireError> {
     if let Err(error) = std::str::from_utf8(body) {
         return Err(WireError::Json { at: error.valid_up_to(), what: "this is not UTF-8" });
@@ -37,11 +38,13 @@ pub(super) fn scan(
         body,
         at: 0,
         depth: 0,
-        duplicates,
+        reading,
         // A short body is nearly all structure, like an event of a stream; a long one nearly all
         // text. Neither shall make the lists grow often.
-        nodes: Vec::with_capacity((body.len() / 8).min(body.len() / 24 + 64) + 4),
-        strings: Vec::with_capacity((body.len() / 10).min(body.len() / 32 + 48) + 4),
+        nodes: Vec::with_capacity((body.len() / 8).min(body.len() / 24 + 64).min(VALUES_MAX) + 4),
+        strings: Vec::with_capacity(
+            (body.len() / 10).min(body.len() / 32 + 48).min(VALUES_MAX) + 4,
+        ),
         keys: Vec::with_capacity(16),
     };
     scan.skip_space();
@@ -81,7 +84,7 @@ impl Scan<'_> {
 
     /// Opens a node at the current place; `close` sets where it ends.
     fn open(&mut self, kind: Kind) -> Result<usize, WireError> {
-        if self.nodes.len() >= VALUES_MAX {
+        if self.reading == Reading::Strict && self.nodes.len() >= VALUES_MAX {
             return Err(WireError::TooMany { max: VALUES_MAX });
         }
         self.nodes.push(Node { kind, span: self.at..self.at, after: 0 });
@@ -142,10 +145,12 @@ impl Scan<'_> {
     /// One or more elements, up to the closing bracket.
     fn elements(&mut self, kind: Kind, end: u8) -> Result<(), WireError> {
         loop {
+            let kept = (self.nodes.len(), self.strings.len());
             if kind == Kind::Object {
                 self.key()?;
             }
             self.value()?;
+            self.forget_beyond_the_limit(kept);
             self.skip_space();
             match self.peek() {
                 Some(byte) if byte == end => return Ok(()),
@@ -157,11 +162,23 @@ impl Scan<'_> {
         }
     }
 
+    /// Leaves out the element just read, which began behind what is `kept`, where a lenient
+    /// reading holds more than it may. A strict one has refused the body before.
+    fn forget_beyond_the_limit(&mut self, (nodes, strings): (usize, usize)) {
+        let max = if self.depth > SHALLOW_DEPTH { VALUES_MAX / 2 } else { VALUES_MAX };
+        if self.reading == Reading::Lenient && self.nodes.len() > max {
+            self.nodes.truncate(nodes);
+            self.strings.truncate(strings);
+        }
+    }
+
     fn key(&mut self) -> Result<(), WireError> {
         if self.peek() != Some(b'"') {
             return Err(self.fault("a key must begin here"));
         }
-        self.keys.push(self.strings.len());
+        if self.reading == Reading::Strict {
+            self.keys.push(self.strings.len());
+        }
         self.string()?;
         self.skip_space();
         if self.peek() != Some(b':') {
@@ -174,9 +191,6 @@ impl Scan<'_> {
 
     /// Refuses two equal keys among those read since `from`, the keys of one object.
     fn refuse_duplicates(&mut self, from: usize) -> Result<(), WireError> {
-        if self.duplicates == Duplicates::LastHolds {
-            return Ok(());
-        }
         let (body, strings) = (self.body, &self.strings);
         let text = |index: usize| unescaped(body, &strings[index]);
         let keys = &mut self.keys[from..];
@@ -297,18 +311,25 @@ impl Scan<'_> {
     fn unicode_escape(&mut self) -> Result<char, WireError> {
         let lone = self.fault("a surrogate stands alone");
         let high = self.four_hex()?;
-        if !(0xd800..0xe000).contains(&high) {
-            return char::from_u32(high).ok_or(lone);
+        if let Some(plain) = char::from_u32(high) {
+            return Ok(plain);
         }
-        if high >= 0xdc00 || !self.body[self.at..].starts_with(b"\\u") {
-            return Err(lone);
+        let behind = self.at;
+        if high < 0xdc00 && self.body[behind..].starts_with(b"\\u") {
+            self.at += 1;
+            let low = self.four_hex()?;
+            if (0xdc00..0xe000).contains(&low) {
+                let pair = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                return char::from_u32(pair).ok_or(lone);
+            }
         }
-        self.at += 1;
-        let low = self.four_hex()?;
-        if !(0xdc00..0xe000).contains(&low) {
-            return Err(lone);
+        match self.reading {
+            Reading::Strict => Err(lone),
+            Reading::Lenient => {
+                self.at = behind;
+                Ok(char::REPLACEMENT_CHARACTER)
+            }
         }
-        char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)).ok_or(lone)
     }
 
     /// The four hexadecimal digits behind the `u`.

@@ -36,7 +36,7 @@ fn bytes(pieces: &[Piece]) -> Bytes {
 }
 
 fn read(body: impl Into<Bytes>) -> Result<Document, WireError> {
-    Document::read(body.into(), Duplicates::Refused)
+    Document::read(body.into(), Reading::Strict)
 }
 
 #[test]
@@ -72,8 +72,43 @@ fn a_key_may_return_in_another_object() {
 #[test]
 fn upstreams_may_repeat_a_key_and_the_last_holds() {
     let body = Bytes::from_static(br#"{"a":1,"a":2}"#);
-    let document = Document::read(body, Duplicates::LastHolds).unwrap();
+    let document = Document::read(body, Reading::Lenient).unwrap();
     assert_eq!(document.root().get("a").and_then(Value::as_u64), Some(2));
+}
+
+#[test]
+fn upstreams_may_split_a_character_over_two_texts() {
+    for (body, wanted) in [
+        (r#"["a\ud83d"]"#, "a\u{fffd}"),
+        (r#"["\ude00b"]"#, "\u{fffd}b"),
+        (r#"["\ud83d\u0041"]"#, "\u{fffd}A"),
+        (r#"["\ud83d\ud83d\ude00"]"#, "\u{fffd}😀"),
+        (r#"["\ud83d\n"]"#, "\u{fffd}\n"),
+    ] {
+        let document = Document::read(Bytes::from(body), Reading::Lenient).unwrap();
+        assert_eq!(document.string(0), wanted, "{body}");
+    }
+    assert!(Document::read(Bytes::from_static(br#"["\ud83d\u12"]"#), Reading::Lenient).is_err());
+}
+
+#[test]
+fn of_a_long_answer_the_end_is_kept_and_not_every_value() {
+    let long = "[{\"a\":[0,{\"b\":1}]}],".repeat(VALUES_MAX / 4);
+    let body = format!(r#"{{"c":[{{"deep":{{"x":[{long}0]}},"why":"stop"}}],"usage":{{"n":7}}}}"#);
+    assert!(matches!(read(body.clone()), Err(WireError::TooMany { .. })));
+    let document = Document::read(body.into(), Reading::Lenient).unwrap();
+    let root = document.root();
+    let choice = root.get("c").and_then(|choices| choices.items().next()).unwrap();
+    assert_eq!(choice.get("why").and_then(Value::as_str), Some("stop"));
+    let usage = root.get("usage").and_then(|usage| usage.get("n")).and_then(Value::as_u64);
+    assert_eq!(usage, Some(7));
+    assert!(document.nodes.len() <= VALUES_MAX, "{document:?}");
+
+    let wide = format!("[{}0]", "0,".repeat(2 * VALUES_MAX));
+    let document = Document::read(wide.into(), Reading::Lenient).unwrap();
+    assert_eq!(document.root().items().count(), VALUES_MAX - 1);
+    let unended = format!("[{}", "0,".repeat(2 * VALUES_MAX));
+    assert!(Document::read(unended.into(), Reading::Lenient).is_err(), "all of it is checked");
 }
 
 #[test]

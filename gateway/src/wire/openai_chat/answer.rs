@@ -3,18 +3,25 @@
 //! Upstreams are read leniently: a field of an unexpected type counts as missing, because an
 //! answer is passed on whether or not we understand every part of it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::wire::{
-    Usage, WireError,
-    json::{Document, Duplicates, Value},
+    Usage,
+    json::{Document, Reading, Value},
 };
 
 /// Ids, models and codes longer than this are cut: they are names, not texts.
 const NAME_BYTES_MAX: usize = 200;
 
-/// Members of a message or delta that carry the model's own output.
+/// Choices of one answer whose end is kept; hardly anybody asks for more.
+const CHOICES_MAX: usize = 128;
+
+/// Members of a delta that carry the model's own output.
 const OUTPUT_TEXTS: [&str; 4] = ["content", "reasoning_content", "reasoning", "refusal"];
+/// Members of a delta that are output as soon as they are there.
+const OUTPUT_PARTS: [&str; 2] = ["audio", "function_call"];
 
 /// What an answer, or one chunk of it, says about itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,14 +30,9 @@ pub struct AnswerFacts {
     pub id: Option<String>,
     /// The model that says it answered.
     pub model: Option<String>,
-    /// One for each choice that ended, in order.
-    pub finish_reasons: Vec<String>,
+    /// Why each choice ended, by its number; those that go on are missing.
+    pub finish_reasons: BTreeMap<u64, String>,
     pub usage: Option<Usage>,
-    pub system_fingerprint: Option<String>,
-    /// Bytes of output text, for an estimate where the upstream counted no tokens.
-    pub text_bytes: u64,
-    /// How many tool calls the answer begins.
-    pub tool_calls: u32,
 }
 
 /// What one chunk of a stream brings.
@@ -51,13 +53,23 @@ pub struct Chunk {
     pub facts: AnswerFacts,
 }
 
-/// An upstream's error, without its message: that may quote the prompt.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What an upstream's error says. The message may quote the prompt, or our key.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ErrorFacts {
-    /// The `type` of the error.
-    pub kind: Option<String>,
-    /// The `code` of the error, as text.
+    pub message: Option<String>,
+    /// The `code` of the error, where it is a name.
     pub code: Option<String>,
+    pub param: Option<String>,
+}
+
+/// A body that came whole, understood.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Whole {
+    Answer(AnswerFacts),
+    /// The upstream says that it failed.
+    Error,
+    /// Neither an answer nor an error.
+    Unknown,
 }
 
 /// The data of one event of a stream, understood.
@@ -65,27 +77,40 @@ pub struct ErrorFacts {
 pub enum StreamEvent {
     Chunk(Chunk),
     /// The upstream says that it failed.
-    Error(ErrorFacts),
+    Error,
     /// `[DONE]`: the stream is complete.
     Done,
     /// Not a JSON object; right is to drop the event and note it.
     NotJson,
 }
 
-/// Reads a complete answer.
-pub fn answer(body: &Bytes) -> Result<AnswerFacts, WireError> {
-    let document = Document::read(body.clone(), Duplicates::LastHolds)?;
+/// Reads a body that came whole, whatever its status said.
+pub fn answer(body: &Bytes) -> Whole {
+    let Ok(document) = Document::read(body.clone(), Reading::Lenient) else {
+        return Whole::Unknown;
+    };
     let root = document.root();
-    if !root.is_object() {
-        return Err(WireError::Json { at: 0, what: "an answer must be an object" });
+    if error_in(root).is_some() {
+        Whole::Error
+    } else if root.get("choices").is_some_and(Value::is_array) {
+        Whole::Answer(facts(root))
+    } else {
+        Whole::Unknown
     }
-    Ok(facts(root, "message"))
 }
 
-/// Reads the body of an answer that is an error; `None` where it holds no error object.
+/// Reads an error; `None` where the body holds none.
 pub fn error(body: &Bytes) -> Option<ErrorFacts> {
-    let document = Document::read(body.clone(), Duplicates::LastHolds).ok()?;
-    error_facts(document.root())
+    let document = Document::read(body.clone(), Reading::Lenient).ok()?;
+    let error = error_in(document.root())?;
+    let message = error.as_str().or_else(|| error.get("message")?.as_str());
+    // A name that was cut could end in half a key.
+    let whole = |value| name(value).filter(|name| name.len() < NAME_BYTES_MAX);
+    Some(ErrorFacts {
+        message: message.map(str::to_owned),
+        code: whole(error.get("code")),
+        param: whole(error.get("param")),
+    })
 }
 
 /// Reads the data of one event of a stream.
@@ -93,71 +118,88 @@ pub fn event(data: &Bytes) -> StreamEvent {
     if data.trim_ascii() == b"[DONE]" {
         return StreamEvent::Done;
     }
-    let Ok(document) = Document::read(data.clone(), Duplicates::LastHolds) else {
+    let Ok(document) = Document::read(data.clone(), Reading::Lenient) else {
         return StreamEvent::NotJson;
     };
     let root = document.root();
-    if let Some(error) = error_facts(root) {
-        return StreamEvent::Error(error);
+    if error_in(root).is_some() {
+        return StreamEvent::Error;
     }
     if !root.is_object() {
         return StreamEvent::NotJson;
     }
-    let facts = facts(root, "delta");
+    let facts = facts(root);
     let progress = progress(root, &facts);
     StreamEvent::Chunk(Chunk { progress, facts })
 }
 
+// === impl AnswerFacts ===
+
+impl AnswerFacts {
+    /// Adds what a later part of the same answer says; of each fact the last one holds.
+    pub fn add(&mut self, later: Self) {
+        let Self { id, model, finish_reasons, usage } = later;
+        self.id = id.or(self.id.take());
+        self.model = model.or(self.model.take());
+        self.usage = usage.or(self.usage);
+        let room = CHOICES_MAX.saturating_sub(self.finish_reasons.len());
+        self.finish_reasons.extend(finish_reasons.into_iter().take(room));
+    }
+}
+
+impl std::fmt::Debug for ErrorFacts {
+    /// Without the message.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ErrorFacts")
+            .field("code", &self.code)
+            .field("param", &self.param)
+            .finish_non_exhaustive()
+    }
+}
+
 fn progress(root: Value<'_>, facts: &AnswerFacts) -> Progress {
-    let choices = || root.get("choices").into_iter().flat_map(Value::items);
-    let audio =
-        |choice: Value<'_>| choice.get("delta").is_some_and(|d| d.get_some("audio").is_some());
-    if facts.text_bytes > 0 || choices().any(|choice| calls(choice, "delta") || audio(choice)) {
+    if choices(root).any(brings_output) {
         Progress::Content
-    } else if facts.usage.is_some() && choices().next().is_none() {
+    } else if facts.usage.is_some() && choices(root).next().is_none() {
         Progress::UsageOnly
     } else {
         Progress::Frame
     }
 }
 
-/// Whether a choice holds a tool call or a fragment of one.
-fn calls(choice: Value<'_>, holder: &str) -> bool {
-    let Some(holder) = choice.get(holder) else { return false };
-    let any = holder.get_some("tool_calls").is_some_and(|calls| calls.items().next().is_some());
-    any || holder.get_some("function_call").is_some()
+fn choices(root: Value<'_>) -> impl Iterator<Item = Value<'_>> {
+    root.get("choices").into_iter().flat_map(Value::items)
 }
 
-fn facts(root: Value<'_>, holder: &str) -> AnswerFacts {
-    let mut facts = AnswerFacts {
+/// Whether a choice of a chunk holds text, audio, a tool call or a fragment of one.
+fn brings_output(choice: Value<'_>) -> bool {
+    let Some(delta) = choice.get("delta") else { return false };
+    let calls = || delta.get_some("tool_calls").is_some_and(|calls| calls.items().next().is_some());
+    OUTPUT_TEXTS.iter().filter_map(|member| delta.get(member)).any(has_text)
+        || OUTPUT_PARTS.iter().any(|member| delta.get_some(member).is_some())
+        || calls()
+}
+
+/// Whether there is a text, or a text part of a content.
+fn has_text(value: Value<'_>) -> bool {
+    let some = |text: Value<'_>| text.as_str().is_some_and(|text| !text.is_empty());
+    some(value) || (value.is_array() && value.items().filter_map(|part| part.get("text")).any(some))
+}
+
+fn facts(root: Value<'_>) -> AnswerFacts {
+    AnswerFacts {
         id: name(root.get("id")),
         model: name(root.get("model")),
         usage: root.get_some("usage").and_then(usage),
-        system_fingerprint: name(root.get("system_fingerprint")),
-        ..AnswerFacts::default()
-    };
-    for choice in root.get("choices").into_iter().flat_map(Value::items) {
-        facts.finish_reasons.extend(name(choice.get("finish_reason")));
-        let Some(output) = choice.get(holder) else { continue };
-        for text in OUTPUT_TEXTS.iter().filter_map(|member| output.get(member)) {
-            facts.text_bytes = facts.text_bytes.saturating_add(text_bytes(text));
-        }
-        for call in output.get("tool_calls").into_iter().flat_map(Value::items) {
-            // Only the first fragment of a call carries its id.
-            facts.tool_calls += u32::from(call.get_some("id").is_some());
-            let arguments = call.get("function").and_then(|function| function.get("arguments"));
-            facts.text_bytes += arguments.map_or(0, text_bytes);
-        }
+        finish_reasons: (0..).zip(choices(root)).filter_map(finish).take(CHOICES_MAX).collect(),
     }
-    facts
 }
 
-/// Bytes of a text, or of the text parts of a content.
-fn text_bytes(value: Value<'_>) -> u64 {
-    let own = value.as_str().map_or(0, str::len);
-    let parts = value.items().filter_map(|part| part.get("text").and_then(Value::as_str));
-    let total = if value.is_array() { own + parts.map(str::len).sum::<usize>() } else { own };
-    u64::try_from(total).unwrap_or(u64::MAX)
+/// The number of a choice that ended, and why. Without a number its place counts.
+fn finish((place, choice): (u64, Value<'_>)) -> Option<(u64, String)> {
+    let reason = name(choice.get("finish_reason"))?;
+    Some((choice.get("index").and_then(Value::as_u64).unwrap_or(place), reason))
 }
 
 /// Tokens as counted by the upstream; `prompt_tokens` includes the cached ones.
@@ -176,16 +218,12 @@ fn usage(value: Value<'_>) -> Option<Usage> {
     })
 }
 
-/// The error of an answer. Some servers wrap it in an array, some make it a text.
-fn error_facts(root: Value<'_>) -> Option<ErrorFacts> {
+/// The error within a body: an object or a text. Some servers wrap it in an array, some say at the
+/// top that the whole object is one.
+fn error_in(root: Value<'_>) -> Option<Value<'_>> {
     let holder = if root.is_array() { root.items().next()? } else { root };
-    let error = holder.get_some("error")?;
-    let code = error.get("code");
-    let number = code.and_then(Value::as_i64).map(|code| code.to_string());
-    Some(ErrorFacts {
-        kind: name(error.get("type").or(error.get("status"))),
-        code: name(code).or(number),
-    })
+    let is_error = || holder.get("object").and_then(Value::as_str) == Some("error");
+    holder.get_some("error").or_else(|| is_error().then_some(holder))
 }
 
 /// A text that is a name: printable ASCII without spaces, cut to a length.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::wire::{
     Prompt, Turn, WireError,
-    json::{Document, Duplicates, Value},
+    json::{Document, Reading, Value},
     openai_chat::request::{self, optional, parameter},
 };
 
@@ -23,7 +23,7 @@ const PLAIN_ONLY: [(&str, &[&str]); 4] = [
 
 /// Reads the conversation.
 pub(super) fn prompt(body: &Bytes) -> Result<Prompt, WireError> {
-    let document = Document::read(body.clone(), Duplicates::Refused)?;
+    let document = Document::read(body.clone(), Reading::Strict)?;
     let root = document.root();
     request::check(root)?;
     refuse_unsupported(root)?;
