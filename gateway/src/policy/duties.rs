@@ -49,7 +49,7 @@ pub fn outbound(
     }
     let redacted = redact::places(content.findings, &duties.redact);
     let digest = Sha256::digest(&bytes).into();
-    Ok(Outbound { bytes, digest, dropped: Vec::new(), redacted, made: Made })
+    Ok(Outbound { bytes, digest, redacted, made: Made })
 }
 
 /// Whether the bytes can still be read as one call, and hold nothing that had to go.

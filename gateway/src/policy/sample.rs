@@ -17,7 +17,7 @@ use crate::{
         attributes::{CallerFacts, Country, Known, LocationFacts, OrganisationFacts, PersonFacts},
     },
     policy::{
-        Settings,
+        Decided, Duties, Effect, Permit, Permitted, Settings,
         facts::{Candidates, CategoryFacts, ContextFacts, DataFacts, Facts, RequestFacts},
         quarter::Quarter,
         steps::Steps,
@@ -201,4 +201,33 @@ pub(crate) fn facts_for(mood: &str) -> Facts {
     let mut facts = facts();
     facts.request.purpose = text(mood);
     facts
+}
+
+/// A permit for `targets`, each with its legal rank.
+pub(crate) fn permit(targets: &[(&Arc<Upstream>, u32)], duties: Duties) -> Permit {
+    let target = |(upstream, rank): &(&Arc<Upstream>, u32)| Permitted {
+        upstream: Arc::clone(upstream),
+        rank: *rank,
+        basis: Arc::new([]),
+        mechanism: None,
+    };
+    let decided = Decided {
+        digest: String::new(),
+        revision: String::new(),
+        event: Arc::new([]),
+        effect: Effect::Allow,
+        warnings: Vec::new(),
+        refused_by: Vec::new(),
+        request_rules: Vec::new(),
+        excluded: Vec::new(),
+        missing: Vec::new(),
+        notify: Vec::new(),
+    };
+    Permit {
+        decided: Arc::new(decided),
+        targets: targets.iter().map(target).collect(),
+        duties: Arc::new(duties),
+        as_of: Quarter::of(now()),
+        made_at: now(),
+    }
 }

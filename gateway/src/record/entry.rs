@@ -173,6 +173,7 @@ impl Entry {
             started_at: now,
             started: Instant::now(),
             outbound_bytes: outbound.bytes.len() as u64,
+            upstream_request_id: None,
         });
         Ok(Clearance {
             call_id: self.call_id,
@@ -181,6 +182,13 @@ impl Entry {
             outbound,
             stream,
         })
+    }
+
+    /// Notes by which id the upstream knows the request of the running attempt.
+    pub fn known_upstream_as(&mut self, request_id: Option<&str>) {
+        if let Some(running) = &mut self.running {
+            running.upstream_request_id = request_id.map(str::to_owned);
+        }
     }
 
     /// The first token of the running attempt is here.
