@@ -3,11 +3,13 @@
 //! Makes the [`Upstream`]s, one shared list per route. Knows settings; not calls.
 
 pub mod build;
+mod egress;
 pub mod facts;
 mod local;
 pub mod settings;
 mod url;
 
+pub use egress::is_forbidden;
 pub use url::UrlError;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};

@@ -201,8 +201,6 @@ pub struct Outbound {
     pub(crate) bytes: Bytes,
     /// SHA-256 of `bytes`.
     pub(crate) digest: [u8; 32],
-    /// Fields that translation dropped; empty for the same format.
-    pub(crate) dropped: Vec<String>,
     /// How many places were redacted.
     pub(crate) redacted: u32,
     /// Nothing outside this module can write one down.
@@ -411,12 +409,7 @@ impl Outbound {
     /// Bytes as they are, for tests of what sends them.
     #[cfg(test)]
     pub(crate) fn sample(bytes: Bytes) -> Self {
-        Self { bytes, digest: [0; 32], dropped: Vec::new(), redacted: 0, made: Made }
-    }
-
-    /// Fields that translation dropped; empty for the same format.
-    pub fn dropped(&self) -> &[String] {
-        &self.dropped
+        Self { bytes, digest: [0; 32], redacted: 0, made: Made }
     }
 }
 

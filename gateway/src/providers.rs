@@ -28,6 +28,7 @@ use crate::{
     },
     quantity::{Size, Span},
     record::Clearance,
+    route::Connection,
 };
 
 pub use crate::providers::openai::ErrorKind;
@@ -82,6 +83,8 @@ pub enum Cause {
     Connect,
     /// TLS failed: name, trust or protocol.
     Tls,
+    /// A pooled connection was dead: it ended without a byte of response.
+    Stale,
     /// The upstream ended the connection before the final head.
     ClosedBeforeHead,
     /// The stream or body broke off after the head.
@@ -100,23 +103,24 @@ pub enum Cause {
     LocalBusy,
 }
 
-/// What an attempt cost and when it got how far, for the record and the metrics.
+/// How one attempt is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub deadlines: Deadlines,
+    /// When the call's attempts began: the time for all of them counts from here.
+    pub began: Instant,
+    /// When this attempt began: the wait for its first token counts from here.
+    pub started: Instant,
+    pub connection: Connection,
+}
+
+/// What an attempt has moved, for the record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes of head and body that were handed to the connection.
     pub request_bytes: u64,
     /// Bytes of the answer's body.
     pub response_bytes: u64,
-    /// Whether the connection came from the pool.
-    pub reused: bool,
-    /// Whether a pooled connection was dead and the request was sent again on a fresh one.
-    pub reconnected: bool,
-    /// When a fresh connection stood.
-    pub connected: Option<Instant>,
-    /// When the final head had been read.
-    pub head: Option<Instant>,
-    /// When the first byte of the body had been read.
-    pub first_body: Option<Instant>,
 }
 
 /// An attempt that did not end well. Texts of bodies never show in `Debug` or logs.
@@ -131,8 +135,6 @@ pub struct Failure {
     pub body: Option<Bytes>,
     /// What that error means for another try.
     pub kind: ErrorKind,
-    /// Whether the upstream may have begun to work: it had the whole request.
-    pub processed: bool,
     /// The upstream's own id of the request.
     pub request_id: Option<String>,
     pub traffic: Box<Traffic>,
@@ -192,6 +194,7 @@ impl Cause {
         match self {
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::Stale => "stale_connection",
             Self::ClosedBeforeHead => "closed_before_head",
             Self::BrokenBody => "broken_body",
             Self::Protocol => "protocol",
@@ -234,7 +237,6 @@ impl Failure {
             retry_after: None,
             body: None,
             kind: ErrorKind::Other,
-            processed: true,
             request_id: None,
             traffic: Box::new(traffic),
         }
@@ -249,7 +251,6 @@ impl std::fmt::Debug for Failure {
             .field("cause", &self.cause)
             .field("status", &self.status)
             .field("kind", &self.kind)
-            .field("processed", &self.processed)
             .finish_non_exhaustive()
     }
 }
@@ -279,7 +280,7 @@ impl Providers {
         local: Option<LocalModel>,
         settings: Settings,
     ) -> Result<Self, ProvidersError> {
-        let connections = Connections::new(remotes, settings.clone())?;
+        let connections = Connections::new(remotes, &settings)?;
         Ok(Self { connections, local, settings })
     }
 
@@ -293,31 +294,23 @@ impl Providers {
     }
 
     /// Connects, sends, reads the final head. 2xx becomes an [`Attempt`], all else a [`Failure`].
-    /// `started` is where the deadlines for the first token and the whole begin to count.
-    pub async fn attempt(
-        &self,
-        clearance: Clearance,
-        deadlines: &Deadlines,
-        started: Instant,
-    ) -> Result<Attempt, Failure> {
-        let total = deadlines.total.map(|total| Until::new(started + total, Deadline::Total));
-        let answer = Until::new(started + deadlines.first_token, Deadline::FirstToken);
+    pub async fn attempt(&self, clearance: Clearance, terms: &Terms) -> Result<Attempt, Failure> {
+        let deadlines = &terms.deadlines;
+        let total = deadlines.total.map(|total| Until::new(terms.began + total, Deadline::Total));
+        let answer = Until::new(terms.started + deadlines.first_token, Deadline::FirstToken);
         let answer = answer.or_earlier(total);
         let Address::Remote(remote) = clearance.upstream().address() else {
             return local::attempt(self.local.as_ref(), &clearance, answer).await;
         };
         let connect = Until::new(Instant::now() + deadlines.connect, Deadline::Connect);
+        let connect = connect.or_earlier(Some(answer));
         let body = clearance.outbound().bytes.clone();
-        let Some(head) = head::request(remote, body.len(), clearance.stream()) else {
-            let failure = Failure::new(Side::Gateway, Cause::Protocol, Traffic::default());
-            return Err(Failure { processed: false, ..failure });
-        };
-        let order = Order { remote, head, body, connect: connect.or_earlier(Some(answer)), answer };
+        let head = head::request(remote, body.len(), clearance.stream())
+            .ok_or_else(|| Failure::new(Side::Gateway, Cause::Protocol, Traffic::default()))?;
+        let order = Order { remote, connection: terms.connection, head, body, connect, answer };
         let mut traffic = Traffic::default();
-        let exchange = self.connections.exchange(&order, &mut traffic).await.map_err(|broken| {
-            let failure = Failure::new(Side::Upstream, broken.cause, traffic);
-            Failure { processed: broken.processed, ..failure }
-        })?;
+        let exchange = self.connections.exchange(&order, &mut traffic).await;
+        let exchange = exchange.map_err(|cause| Failure::new(Side::Upstream, cause, traffic))?;
         if !exchange.head.is_success() {
             let gap = Until::new(Instant::now() + deadlines.gap, Deadline::Gap);
             return Err(refusal(exchange, gap.or_earlier(total), traffic).await);
@@ -405,11 +398,15 @@ impl Attempt {
     }
 
     /// The next bytes of the body; `None` is a clean end, after which the connection is pooled.
-    /// `until` bounds the wait and `name` says which deadline that is. Nothing is read ahead.
+    /// `until` bounds the wait and `name` says which deadline that is; once the total has passed,
+    /// what waits already is not taken either. Nothing is read ahead.
     /// Empty bytes are a sign of life of an answer that is held whole. After a failure the
     /// attempt is over. A caller that stops at a stream's own terminal event (`[DONE]`) asks once
     /// more, briefly: only a read end lets the connection be used again.
     pub async fn next(&mut self, until: Instant, name: Deadline) -> Result<Option<Bytes>, Failure> {
+        if name == Deadline::Total && until <= Instant::now() {
+            return Err(self.failure(Cause::Timeout(name)));
+        }
         let until = Until::new(until, name);
         let piece = match &mut self.source {
             Source::Remote(exchange) => exchange.next(until).await,
@@ -418,7 +415,6 @@ impl Attempt {
         let piece = piece.map_err(|cause| self.failure(cause))?;
         let Some(piece) = piece else { return Ok(None) };
         let bytes = piece.len() as u64;
-        self.traffic.first_body.get_or_insert_with(Instant::now);
         self.traffic.response_bytes += bytes;
         if let Some(room) = self.room_bytes {
             self.room_bytes =
@@ -432,11 +428,7 @@ impl Attempt {
             Source::Remote(_) => Side::Upstream,
             Source::Local(_) => Side::Gateway,
         };
-        Failure {
-            status: Some(self.status),
-            request_id: self.request_id.clone(),
-            ..Failure::new(side, cause, self.traffic)
-        }
+        Failure { status: Some(self.status), ..Failure::new(side, cause, self.traffic) }
     }
 }
 
@@ -450,7 +442,7 @@ pub async fn check_connect(
     let failed = |what: String| ProvidersError::Connect { host: id.as_str().to_owned(), what };
     let found = address::lookup(remote).await.map_err(|error| failed(error.to_string()))?;
     remote.addresses.store(Arc::new(found));
-    let connections = Connections::new([remote], Settings::default())?;
+    let connections = Connections::new([remote], &Settings::default())?;
     let until = Until::new(Instant::now() + within, Deadline::Connect);
     connections
         .shake_hands(remote, until)
@@ -463,6 +455,7 @@ fn unreachable(cause: &Cause) -> &'static str {
         Cause::Tls => "fails the TLS handshake: check its name, certificate and `trust_roots`",
         Cause::Timeout(_) => "takes too long to connect: check the address and the firewall",
         Cause::Connect
+        | Cause::Stale
         | Cause::ClosedBeforeHead
         | Cause::BrokenBody
         | Cause::Protocol

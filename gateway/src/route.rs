@@ -22,6 +22,9 @@ const BACK_OFF: Duration = Duration::from_millis(250);
 /// What an attempt taught us, as far as choosing the next one goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
+    /// A pooled connection was dead. It says nothing about the upstream, which is asked once more
+    /// on a fresh connection.
+    Stale,
     /// No connection, or one that ended before the upstream began to work.
     Unreached { again: bool },
     /// Accepted, then silent past its deadline: never asked twice.
@@ -38,116 +41,142 @@ pub enum Trouble {
     Unavailable { retry_after: Option<Duration> },
     /// The conversation is too long for this model.
     ContextLength,
-    /// The provider's own refusal of the content or of the request: it is the answer.
-    Refused,
+    /// It is the answer: the provider's own refusal of the content or of the request, or a call
+    /// whose time is over.
+    Final,
+}
+
+/// Which connection an attempt may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// A pooled one where there is one.
+    Any,
+    /// None from the pool: one of its kind was dead.
+    Fresh,
 }
 
 /// What to do next.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Try this upstream after a wait.
-    Try { target: Permitted, after: Duration },
+    /// Take the plan's turn after a wait.
+    Try { after: Duration },
     /// The last failure is the answer.
     Stop,
 }
 
-impl PartialEq for Permitted {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.upstream, &other.upstream)
-    }
+/// Whose turn it is, and how it is asked.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    pub target: Permitted,
+    pub connection: Connection,
 }
 
 /// The order in which one call tries its permitted upstreams.
 #[derive(Debug)]
 pub struct Plan {
     steps: Vec<Step>,
+    /// The place of the upstream whose turn it is; beyond the end where none is left.
     current: usize,
-    attempts: u16,
+    /// Attempts that failed, dead pooled connections left out.
+    failed: u16,
+    /// The largest window for which the conversation was too long.
+    too_long_for: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Step {
     target: Permitted,
-    attempts: u16,
+    failed: u16,
+    connection: Connection,
 }
+
+// === impl Plan ===
 
 impl Plan {
     /// Orders the targets of `permit` by its legal rank, then as the route lists them, and
     /// leaves out those that `can_be_tried` denies.
     pub fn new(permit: &Permit, can_be_tried: impl Fn(&Upstream) -> bool) -> Self {
-        let mut steps: Vec<Step> = permit
-            .targets()
-            .iter()
-            .filter(|target| can_be_tried(&target.upstream))
-            .map(|target| Step { target: target.clone(), attempts: 0 })
-            .collect();
-        steps.sort_by_key(|step| step.target.rank);
-        Self { steps, current: 0, attempts: 0 }
+        let step = |target: &Permitted| Step {
+            target: target.clone(),
+            failed: 0,
+            connection: Connection::Any,
+        };
+        let mut steps: Vec<Step> =
+            permit.targets().iter().filter(|target| can_be_tried(target.upstream())).map(step).collect();
+        steps.sort_by_key(|step| step.target.rank());
+        Self { steps, current: 0, failed: 0, too_long_for: None }
     }
 
-    /// The first upstream to try; `None` where none can be tried.
-    pub fn first(&mut self) -> Option<Permitted> {
-        let step = self.steps.first_mut()?;
-        step.attempts = 1;
-        self.attempts = 1;
-        Some(step.target.clone())
+    /// Whose turn it is; `None` where nobody is left.
+    pub fn turn(&self) -> Option<Turn> {
+        let step = self.steps.get(self.current)?;
+        Some(Turn { target: step.target.clone(), connection: step.connection })
     }
 
-    /// The next upstream after `trouble` with the current one. `remaining` is what is left of
-    /// the call's time, if that has an end; `jitter` lies between 0 and 1.
+    /// What follows from `trouble` in the current turn. `remaining` is what is left of the call's
+    /// time, if that has an end; `jitter` lies between 0 and 1.
     pub fn next(&mut self, trouble: Trouble, remaining: Option<Duration>, jitter: f64) -> Next {
-        if self.attempts >= ATTEMPTS_MAX || trouble == Trouble::Refused {
+        self.learn(trouble);
+        let over = remaining.is_some_and(|left| left.is_zero());
+        if over || trouble == Trouble::Final || self.failed >= ATTEMPTS_MAX {
             return Next::Stop;
         }
-        let fits = |wait: Duration| remaining.is_none_or(|remaining| wait < remaining);
-        let again = self.wait_before_again(trouble, jitter).filter(|wait| fits(*wait));
-        let next = match (again, self.elsewhere(trouble)) {
-            (Some(wait), _) => Some((self.current, wait)),
-            (None, Some(index)) => Some((index, Duration::ZERO)),
-            (None, None) => None,
-        };
-        let Some((index, after)) = next else { return Next::Stop };
-        self.current = index;
-        self.attempts += 1;
-        self.steps[index].attempts += 1;
-        Next::Try { target: self.steps[index].target.clone(), after }
+        let fits = |wait: &Duration| remaining.is_none_or(|remaining| *wait < remaining);
+        if let Some(after) = self.wait_before_again(trouble, jitter).filter(fits) {
+            return Next::Try { after };
+        }
+        let Some(other) = self.elsewhere() else { return Next::Stop };
+        self.current = other;
+        Next::Try { after: Duration::ZERO }
     }
 
-    /// The same plan under a newer permit: what it no longer allows is gone, what was tried
-    /// stays tried.
-    pub fn under(self, permit: &Permit) -> Self {
-        let current = Arc::clone(&self.steps[self.current].target.upstream);
-        let allows = |step: &Step| {
-            let upstream = &step.target.upstream;
-            permit.targets().iter().find(|target| Arc::ptr_eq(&target.upstream, upstream)).cloned()
+    /// Puts the plan under a newer permit: what it no longer allows is gone, what failed stays
+    /// failed. Where the turn's upstream is gone, the turn is that of one not tried yet.
+    pub fn renew(&mut self, permit: &Permit) {
+        let current = self.turn().map(|turn| turn.target.upstream);
+        self.steps.retain_mut(|step| {
+            let same = |target: &&Permitted| Arc::ptr_eq(target.upstream(), step.target.upstream());
+            let Some(target) = permit.targets().iter().find(same) else { return false };
+            step.target = target.clone();
+            true
+        });
+        self.steps.sort_by_key(|step| step.target.rank());
+        let is_current = |step: &Step| {
+            current.as_ref().is_some_and(|current| Arc::ptr_eq(step.target.upstream(), current))
         };
-        let steps: Vec<Step> = self
-            .steps
-            .iter()
-            .filter_map(|step| Some(Step { target: allows(step)?, attempts: step.attempts }))
-            .collect();
-        let current =
-            steps.iter().position(|step| Arc::ptr_eq(&step.target.upstream, &current)).unwrap_or(0);
-        Self { steps, current, attempts: self.attempts }
+        let kept = self.steps.iter().position(is_current);
+        self.current = self.steps.len();
+        self.current = kept.or_else(|| self.elsewhere()).unwrap_or(self.current);
     }
 
-    /// The upstream whose turn it is; `None` where none is left.
-    pub fn current(&self) -> Option<Permitted> {
-        self.steps.get(self.current).map(|step| step.target.clone())
+    /// Counts the failure, or notes why it does not count.
+    fn learn(&mut self, trouble: Trouble) {
+        let Some(step) = self.steps.get_mut(self.current) else { return };
+        if trouble == Trouble::Stale && step.connection == Connection::Any {
+            step.connection = Connection::Fresh;
+            return;
+        }
+        step.failed += 1;
+        self.failed += 1;
+        if trouble == Trouble::ContextLength {
+            // A window nobody knows may be the largest of all.
+            let window = step.target.upstream().context_tokens_max().unwrap_or(u64::MAX);
+            self.too_long_for = self.too_long_for.max(Some(window));
+        }
     }
 
     /// How long to wait before asking the current upstream once more; `None`: not again.
     fn wait_before_again(&self, trouble: Trouble, jitter: f64) -> Option<Duration> {
-        if self.steps[self.current].attempts >= ATTEMPTS_PER_UPSTREAM_MAX {
+        if self.steps.get(self.current)?.failed >= ATTEMPTS_PER_UPSTREAM_MAX {
             return None;
         }
-        let others = self.elsewhere(trouble).is_some();
         match trouble {
+            Trouble::Stale => Some(Duration::ZERO),
             Trouble::Unreached { again } => again.then_some(Duration::ZERO),
             Trouble::RateLimited { retry_after: Some(wait) } => (wait <= WAIT_MAX).then_some(wait),
             Trouble::RateLimited { retry_after: None } => Some(BACK_OFF.mul_f64(1.0 + jitter)),
             Trouble::Failed => Some(BACK_OFF.mul_f64(jitter)),
-            Trouble::Unavailable { retry_after } if !others => {
+            Trouble::Unavailable { retry_after } if self.elsewhere().is_none() => {
                 let wait = retry_after.unwrap_or(BACK_OFF.mul_f64(1.0 + jitter));
                 (wait <= WAIT_MAX).then_some(wait)
             }
@@ -156,19 +185,22 @@ impl Plan {
             | Trouble::Broken
             | Trouble::Account
             | Trouble::ContextLength
-            | Trouble::Refused => None,
+            | Trouble::Final => None,
         }
     }
 
-    /// Another upstream that was not tried yet; for a conversation that is too long, only one
+    /// Another upstream that has not failed yet; for a conversation that was too long, only one
     /// whose window is known to be larger.
-    fn elsewhere(&self, trouble: Trouble) -> Option<usize> {
-        let window = self.steps[self.current].target.upstream.context_tokens_max().unwrap_or(0);
+    fn elsewhere(&self) -> Option<usize> {
+        let fits = |upstream: &Upstream| {
+            let window = upstream.context_tokens_max();
+            self.too_long_for.is_none_or(|small| window.is_some_and(|window| window > small))
+        };
         self.steps.iter().enumerate().position(|(index, step)| {
-            let larger = step.target.upstream.context_tokens_max().is_some_and(|max| max > window);
-            index != self.current
-                && step.attempts == 0
-                && (trouble != Trouble::ContextLength || larger)
+            index != self.current && step.failed == 0 && fits(step.target.upstream())
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,17 @@
 //! When the provider misbehaves: each fault gives the client a correct answer or a correct error,
 //! and the ledger the truth.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use cordon_system::{
-    client::{Reply, Request},
-    upstream::{Act, After, Upstream, end_of, error_body, token, usage},
+    client::{self, Reply, Request},
+    upstream::{
+        Act, After, FLOOD_BYTES_MAX, Upstream, completion_of, end_of, error_body, token, usage,
+    },
     world::{EUROPEAN, World, free_port},
 };
 use serde_json::json;
@@ -89,6 +95,19 @@ fn a_failed_tls_handshake_is_mended_elsewhere() {
 }
 
 #[test]
+fn a_handshake_that_never_ends_is_mended_elsewhere() {
+    let (mute, second) = (TcpListener::bind("127.0.0.1:0").unwrap(), Upstream::start());
+    let port = mute.local_addr().unwrap().port();
+    let world = World::builder()
+        .at("first", &format!("https://localhost:{port}/v1"), EUROPEAN)
+        .upstream("second", &second, EUROPEAN)
+        .start();
+    let reply = world.ask("hello");
+    served_by_second(&world, &reply);
+    assert_eq!(world.attempts(&reply.call_id())[0]["error_type"], "timeout_connect");
+}
+
+#[test]
 fn a_short_json_answer_is_never_passed_off_as_whole() {
     let (_first, _second, world) = pair([Act::ShortBody]);
     served_by_second(&world, &world.ask("hello"));
@@ -96,6 +115,42 @@ fn a_short_json_answer_is_never_passed_off_as_whole() {
     let reply = world.ask("hello");
     assert_eq!(reply.status, 502);
     assert_eq!(world.call(&reply.call_id())["outcome"], "error");
+}
+
+#[test]
+fn what_stands_behind_an_answer_is_no_answer_to_the_next_call() {
+    let (first, world) = alone([Act::LongBody, Act::LongBody]);
+    for _ in 0..3 {
+        assert_eq!(world.ask("hello").content(), "The answer of the upstream.");
+    }
+    assert_eq!(first.connections(), 3, "a connection of unclear state is not used again");
+}
+
+#[test]
+fn a_dead_idle_connection_is_no_ones_error() {
+    let (first, second, world) = pair([]);
+    assert_eq!(world.ask("hello").status, 200);
+    // It dies as the next request arrives. What the upstream then says for itself still counts.
+    for (acts, attempts) in [
+        (vec![Act::ResetBeforeHead], 2_usize),
+        (vec![Act::ResetBeforeHead, status(500, &[], "{}")], 3),
+    ] {
+        first.replay(acts);
+        let before = first.seen().len();
+        let reply = world.ask("hello");
+        assert_eq!(reply.header("x-cordon-target"), Some("first/m"), "{}", world.log());
+        assert_eq!(reply.header("x-cordon-attempts"), Some(attempts.to_string().as_str()));
+        assert_eq!(world.call(&reply.call_id())["outcome"], "ok");
+        let recorded = world.attempts(&reply.call_id());
+        assert_eq!(recorded[0]["error_type"], "stale_connection");
+        let intents = format!(
+            "SELECT count(*) AS n FROM events WHERE kind = 'intent' AND call_id = '{}'",
+            reply.call_id()
+        );
+        assert_eq!(world.sql(&intents)[0]["n"], attempts, "each request has its intent");
+        assert_eq!(first.seen().len() - before, attempts);
+    }
+    assert_eq!(second.connections(), 0);
 }
 
 #[test]
@@ -114,7 +169,7 @@ fn one_500_and_one_reset_are_tried_again_at_the_same_upstream() {
 fn a_short_retry_after_is_waited_out_once() {
     let limited = || status(429, &[("retry-after", "1")], &error_body("rate_limit", "slow down"));
     let (first, _second, world) = pair([limited()]);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     assert_eq!(world.ask("hello").header("x-cordon-target"), Some("first/m"));
     assert!(began.elapsed().as_millis() >= 1_000, "it came back too early");
     assert_eq!(first.seen().len(), 2);
@@ -124,6 +179,47 @@ fn a_short_retry_after_is_waited_out_once() {
     assert_eq!(reply.status, 429);
     assert_eq!(reply.header("retry-after"), Some("1"));
     assert_eq!(first.seen().len(), 2, "at most one more try in that window");
+}
+
+#[test]
+fn trouble_that_lasts_is_tried_twice_and_then_goes_elsewhere() {
+    for (act, alone_status) in [
+        (status(429, &[], &error_body("rate_limit_exceeded", "slow down")), 429),
+        (status(500, &[], &error_body("server_error", "oops")), 502),
+    ] {
+        let (first, _second, world) = pair(vec![act.clone(); 4]);
+        served_by_second(&world, &world.ask("hello"));
+        assert_eq!(first.seen().len(), 2, "{act:?}");
+        let (first, world) = alone(vec![act.clone(); 4]);
+        assert_eq!(world.ask("hello").status, alone_status, "{act:?}");
+        assert_eq!(first.seen().len(), 2, "{act:?}");
+    }
+}
+
+#[test]
+fn the_total_bounds_all_attempts_together_and_a_stream_that_flows() {
+    let deadlines = r#"{ first_token = "1s", gap = "1s", total = "1500ms" }"#;
+    let (first, second) = (
+        Upstream::script([Act::StallBeforeHead, Act::Endless]),
+        Upstream::script([Act::HeadWithoutTokens]),
+    );
+    let world = World::builder()
+        .upstream("first", &first, EUROPEAN)
+        .upstream("second", &second, EUROPEAN)
+        .deadlines(deadlines)
+        .start();
+    let reply = world.ask_streaming("hello");
+    assert_eq!(reply.status, 504, "{}", reply.text());
+    let ended = |reply: &Reply| {
+        world.call(&reply.call_id());
+        let attempts = world.attempts(&reply.call_id());
+        attempts.iter().map(|row| row["error_type"].to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(ended(&reply), r#""timeout_first_token" "timeout_total""#);
+    let reply = world.ask_streaming("hello");
+    assert_eq!(reply.status, 200);
+    assert!(!reply.text().contains("[DONE]"));
+    assert_eq!(ended(&reply), r#""timeout_total""#);
 }
 
 #[test]
@@ -144,7 +240,7 @@ fn with_nowhere_to_go_the_original_error_is_the_answer() {
 #[test]
 fn a_silent_upstream_is_never_asked_twice() {
     let (first, world) = alone([Act::StallBeforeHead, Act::StallBeforeHead]);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     assert_eq!(world.ask_streaming("hello").status, 504);
     assert_eq!(first.seen().len(), 1);
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
@@ -227,14 +323,102 @@ fn a_conversation_that_is_too_long_goes_only_to_a_larger_window() {
     let reply = world.ask("hello");
     assert_eq!((reply.status, reply.code().as_str()), (400, "context_length_exceeded"));
     assert_eq!((first.seen().len(), second.connections()), (1, 0));
+
+    let first = Upstream::script([status(400, &[], &long)]);
+    let (small, large) = (Upstream::start(), Upstream::start());
+    let world = World::builder()
+        .upstream("first", &first, EUROPEAN)
+        .window(4_096)
+        .upstream("small", &small, EUROPEAN)
+        .window(2_048)
+        .upstream("second", &large, EUROPEAN)
+        .window(128_000)
+        .start();
+    served_by_second(&world, &world.ask("hello"));
+    assert_eq!((first.seen().len(), small.connections()), (1, 0));
 }
 
 #[test]
 fn an_early_refusal_while_we_still_write_is_the_upstreams_answer() {
-    let (_first, _second, world) = pair([Act::EarlyStatus(429)]);
-    let reply = world.ask(&"long ".repeat(400_000));
+    let first = Upstream::script([Act::EarlyStatus(429)]);
+    let world = World::builder()
+        .upstream("first", &first, EUROPEAN)
+        .deadlines(r#"{ answer = "20s" }"#)
+        .start();
+    // More than the sockets' buffers hold, so that some of it is still to be written.
+    let reply = world.ask(&"long ".repeat(1_600_000));
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(world.attempts(&reply.call_id())[0]["http_status"], 429);
+}
+
+#[test]
+fn a_gap_in_a_whole_answer_is_mended_elsewhere() {
+    let (_first, _second, world) = pair([Act::StallAfter(2)]);
+    let reply = world.ask("hello");
+    served_by_second(&world, &reply);
+    assert_eq!(world.attempts(&reply.call_id())[0]["error_type"], "timeout_gap");
+}
+
+#[test]
+fn an_upstream_waits_for_a_client_that_does_not_read() {
+    let (first, world) = alone([Act::Flood]);
+    let mut stream = client::connect(world.ai()).unwrap();
+    stream.write_all(&world.question("tell me everything", true).bytes()).unwrap();
+    stream.read_exact(&mut [0; 200]).unwrap();
+
+    let taken = first.wait_for_a_stall();
+
+    assert!(taken < FLOOD_BYTES_MAX / 4, "{taken} bytes were taken for a client that reads none");
+    drop(stream);
+    first.wait_for_a_departure();
+}
+
+#[test]
+fn heads_pass_by_a_list_of_names_in_both_directions() {
+    let theirs = [
+        ("set-cookie", "marked=1"),
+        ("connection", "keep-alive, x-hop"),
+        ("keep-alive", "timeout=5"),
+        ("trailer", "x-marked"),
+        ("upgrade", "h2c"),
+        ("server", "marked"),
+        ("x-hop", "marked"),
+        ("x-request-id", "req-marked-1"),
+    ];
+    let (first, world) = alone([status(200, &theirs, &completion_of("plain"))]);
+    let mut question = world.question("hello", false);
+    for (name, value) in [
+        ("connection", "x-hop, upgrade"),
+        ("x-hop", "marked"),
+        ("upgrade", "websocket"),
+        ("te", "trailers"),
+        ("cookie", "marked=1"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-marked", "marked"),
+    ] {
+        question = question.with(name, value);
+    }
+
+    let reply = world.send(&question);
+
+    assert_eq!((reply.status, reply.content().as_str()), (200, "plain"), "{}", reply.text());
+    let seen = first.seen()[0].head.to_lowercase();
+    let mut sent: Vec<&str> =
+        seen.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    sent.sort_unstable();
+    let ours =
+        ["accept", "accept-encoding", "content-length", "content-type", "host", "user-agent"];
+    assert_eq!(sent, ours, "{seen}");
+    assert!(seen.starts_with("post /v1/chat/completions http/1.1\r\n"));
+    for (name, value) in &reply.headers {
+        let own = name.starts_with("x-cordon-") || name.starts_with("x-request-id");
+        let plain = ["content-type", "content-length", "connection", "date", "request-id"];
+        assert!(own || plain.contains(&name.as_str()), "`{name}: {value}` reached the client");
+        assert!(!value.contains("marked") && !value.contains("x-hop"), "{name}: {value}");
+    }
+    assert_eq!(world.call(&reply.call_id())["outcome"], "ok");
+    let attempt = &world.attempts(&reply.call_id())[0];
+    assert_eq!(attempt["upstream_request_id"], "req-marked-1");
 }
 
 #[test]

@@ -4,47 +4,81 @@ use std::path::Path;
 
 use cordon_system::{
     client::Request,
-    upstream::{Act, Upstream},
+    upstream::{Act, Upstream, error_body},
     world::{AMERICAN, EUROPEAN, World, free_port},
 };
 use serde_json::{Value, json};
 
 const PERSONAL: &str = "Write to ana.keller@example.org about her file";
 
-#[test]
-fn the_fallback_that_policy_excludes_gets_no_connection_in_any_fault() {
-    let faults = [
+/// Every fault after which a client gets an error, from the first upstream alone.
+fn faults() -> Vec<Act> {
+    let status = |code: u16, headers: &[(&'static str, &str)], body: &str| {
+        let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Act::Status(code, headers, body.to_owned())
+    };
+    vec![
         Act::ResetBeforeHead,
         Act::StallBeforeHead,
         Act::HeadWithoutTokens,
-        Act::ShortBody,
-        Act::Status(503, Vec::new(), "{}".to_owned()),
-        Act::Status(429, vec![("retry-after", "600".to_owned())], "{}".to_owned()),
-        Act::Status(401, Vec::new(), "{}".to_owned()),
-        Act::EarlyStatus(413),
+        Act::StallAfter(2),
         Act::ResetAfter(2),
-    ];
-    for act in faults {
-        let (first, second) = (Upstream::script([act.clone(), act.clone()]), Upstream::start());
-        let world = World::builder()
-            .upstream("first", &first, EUROPEAN)
-            .upstream("us-1", &second, AMERICAN)
-            .start();
+        Act::ShortBody,
+        Act::LongBody,
+        Act::EarlyStatus(413),
+        Act::FirstEvent(error_body("content_filter", "filtered")),
+        Act::FirstEvent(error_body("server_error", "oops")),
+        status(302, &[("location", "http://127.0.0.1:1/v1")], ""),
+        status(400, &[], &error_body("content_filter", "filtered")),
+        status(400, &[], &error_body("context_length_exceeded", "too long")),
+        status(401, &[], "{}"),
+        status(429, &[], "{}"),
+        status(429, &[("retry-after", "600")], "{}"),
+        status(429, &[], &error_body("insufficient_quota", "pay")),
+        status(500, &[], "{}"),
+        status(503, &[], "{}"),
+        status(200, &[], "<html>"),
+    ]
+}
+
+#[test]
+fn the_fallback_that_policy_excludes_gets_no_connection_in_any_fault() {
+    let (first, second) = (Upstream::start(), Upstream::start());
+    let world = World::builder()
+        .upstream("first", &first, EUROPEAN)
+        .window(1_000)
+        .upstream("us-1", &second, AMERICAN)
+        .window(100_000)
+        .start();
+    for act in faults() {
+        first.replay(vec![act.clone(); 9]);
         let reply = world.ask_streaming(PERSONAL);
-        assert!(
-            reply.status >= 400 || reply.text().contains("\"error\""),
-            "{act:?}: {}",
-            reply.text()
-        );
+        let failed = reply.status >= 400 || reply.text().contains("\"error\"");
+        assert!(failed, "{act:?}: {}", reply.text());
         assert_eq!(second.connections(), 0, "{act:?}");
     }
-    let second = Upstream::start();
-    let world = World::builder()
-        .at("first", &format!("http://{}/v1", free_port()), EUROPEAN)
-        .upstream("us-1", &second, AMERICAN)
-        .start();
-    assert_eq!(world.ask(PERSONAL).status, 502);
-    assert_eq!(second.connections(), 0);
+    for act in [Act::BadEvent, Act::NoDone, Act::SlowReader] {
+        first.replay([act.clone()]);
+        assert_eq!(world.ask_streaming(PERSONAL).status, 200, "{act:?}");
+        assert_eq!(second.connections(), 0, "{act:?}");
+    }
+    // The fallback works: where policy allows it, the same fault leads there.
+    first.replay(vec![Act::StallBeforeHead]);
+    assert_eq!(world.ask_streaming("hello").header("x-cordon-target"), Some("us-1/m"));
+}
+
+#[test]
+fn the_fallback_that_policy_excludes_gets_no_connection_where_the_first_has_none() {
+    let (plain, second) = (Upstream::start(), Upstream::start());
+    let no_tls = format!("https://localhost:{}/v1", plain.address().port());
+    for url in [format!("http://{}/v1", free_port()), no_tls] {
+        let world = World::builder()
+            .at("first", &url, EUROPEAN)
+            .upstream("us-1", &second, AMERICAN)
+            .start();
+        assert_eq!(world.ask(PERSONAL).status, 502, "{url}");
+        assert_eq!(second.connections(), 0, "{url}");
+    }
 }
 
 #[test]

@@ -44,7 +44,11 @@ pub enum Act {
     NoDone,
     /// The answer's head promises more bytes than come.
     ShortBody,
-    /// A status is answered from the head alone, while the body is still on its way.
+    /// The answer's head promises fewer bytes than come: another answer stands behind it.
+    LongBody,
+    /// A stream whose first event is this, and which then ends.
+    FirstEvent(String),
+    /// A status is answered from the head alone; the body is never read.
     EarlyStatus(u16),
     /// The body is read slowly, then answered well.
     SlowReader,
@@ -52,6 +56,8 @@ pub enum Act {
     Endless,
     /// A stream of these pieces, and what follows them.
     Stream(Vec<String>, After),
+    /// A stream as fast as the client takes it, until the client takes no more.
+    Flood,
 }
 
 /// What follows the pieces of a stream.
@@ -62,6 +68,11 @@ pub enum After {
     /// Nothing: the connection stays open.
     Silence,
 }
+
+/// How long a client takes nothing before it is said to have stalled.
+const STALL: Duration = Duration::from_secs(1);
+/// More than all buffers between an upstream and a client hold.
+pub const FLOOD_BYTES_MAX: u64 = 256 << 20;
 
 /// What one request looked like.
 #[derive(Debug, Clone)]
@@ -84,6 +95,8 @@ struct State {
     changed: Condvar,
     connections: AtomicU64,
     left: AtomicU64,
+    /// Bytes that a client took of a flood before it stalled.
+    flooded: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -129,6 +142,11 @@ impl Upstream {
         self.state.script.lock().expect("no panic").push_back(act);
     }
 
+    /// Begins another script.
+    pub fn replay(&self, acts: impl IntoIterator<Item = Act>) {
+        *self.state.script.lock().expect("no panic") = acts.into_iter().collect();
+    }
+
     /// Every request so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().expect("no panic").clone()
@@ -152,19 +170,30 @@ impl Upstream {
 
     /// Waits until a client has left an endless stream or a stalled answer.
     pub fn wait_for_a_departure(&self) {
+        self.wait_for_count(&self.state.left, "nobody left");
+    }
+
+    /// Waits until a client takes no more of a flood; how many bytes it took.
+    pub fn wait_for_a_stall(&self) -> u64 {
+        self.wait_for_count(&self.state.flooded, "nobody stalled")
+    }
+
+    fn wait_for_count(&self, count: &AtomicU64, missing: &str) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = self.state.seen.lock().expect("no panic");
-        while self.state.left.load(Ordering::SeqCst) == 0 {
+        while count.load(Ordering::SeqCst) == 0 {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "nobody left");
+            assert!(!left.is_zero(), "{missing}");
             (seen, _) = self.state.changed.wait_timeout(seen, left).expect("no panic");
         }
+        count.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.state.stopped.store(true, Ordering::SeqCst);
+        self.state.changed.notify_all();
         drop(TcpStream::connect(self.address));
     }
 }
@@ -193,8 +222,8 @@ fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
             note(state, Seen { head, body: Vec::new() });
             let body = error_body("rate_limit_error", "too much");
             write_whole(&mut writer, status, &[("connection", "close".to_owned())], &body)?;
-            writer.shutdown(Shutdown::Write)?;
-            io::copy(&mut reader, &mut io::sink())?;
+            // The connection stays open, so that only a client that reads while it writes hears.
+            until_stopped(state);
             return Ok(());
         }
         let body = read_body(&mut reader, &head, matches!(act, Act::SlowReader))?;
@@ -206,6 +235,13 @@ fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn until_stopped(state: &State) {
+    let mut seen = state.seen.lock().expect("no panic");
+    while !state.stopped.load(Ordering::SeqCst) {
+        (seen, _) = state.changed.wait_timeout(seen, STALL).expect("no panic");
+    }
 }
 
 fn note(state: &State, seen: Seen) {
@@ -289,6 +325,18 @@ fn perform(act: &Act, stream: bool, writer: &mut TcpStream, state: &State) -> io
             write!(writer, "content-length: {}\r\n\r\n{body}", body.len() + 100)?;
             Ok(false)
         }
+        Act::LongBody => {
+            let both = whole(200, &[], &completion(&words()).to_string())
+                + &whole(200, &[], &completion_of("smuggled"));
+            writer.write_all(both.as_bytes())?;
+            Ok(true)
+        }
+        Act::FirstEvent(data) => {
+            write_stream_head(writer)?;
+            write_chunk(writer, &format!("data: {data}\n\n"))?;
+            writer.write_all(b"0\r\n\r\n")?;
+            Ok(true)
+        }
         Act::Endless => endless(writer, state),
         Act::Stream(pieces, after) => {
             write_stream_head(writer)?;
@@ -298,6 +346,7 @@ fn perform(act: &Act, stream: bool, writer: &mut TcpStream, state: &State) -> io
                 After::Silence => until_left(writer, state),
             }
         }
+        Act::Flood => flood(writer, state),
     }
 }
 
@@ -342,6 +391,19 @@ fn endless(writer: &mut TcpStream, state: &State) -> io::Result<bool> {
     Ok(false)
 }
 
+fn flood(writer: &mut TcpStream, state: &State) -> io::Result<bool> {
+    write_stream_head(writer)?;
+    writer.set_write_timeout(Some(STALL))?;
+    let piece = event(&chunk(&json!({"content": "x".repeat(16 << 10)}), None));
+    let mut sent = 0;
+    while sent < FLOOD_BYTES_MAX && write_chunk(writer, &piece).is_ok() {
+        sent += piece.len() as u64;
+    }
+    state.flooded.store(sent, Ordering::SeqCst);
+    state.changed.notify_all();
+    until_left(writer, state)
+}
+
 /// Waits until the client closes; it must not have to wait long.
 fn until_left(writer: &mut TcpStream, state: &State) -> io::Result<bool> {
     let mut byte = [0];
@@ -383,12 +445,16 @@ fn write_whole(
     headers: &[(&'static str, String)],
     body: &str,
 ) -> io::Result<()> {
+    writer.write_all(whole(status, headers, body).as_bytes())
+}
+
+fn whole(status: u16, headers: &[(&'static str, String)], body: &str) -> String {
     let mut text = format!("HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-    writer.write_all(text.as_bytes())
+    text
 }
 
 /// An event that brings a token of a choice.
@@ -434,6 +500,11 @@ fn chunk_of(choice: u64, delta: &Value, finish: Option<&str>) -> Value {
         "model": "scripted-1",
         "choices": [{"index": choice, "delta": delta, "finish_reason": finish}],
     })
+}
+
+/// A good whole answer that says `text`.
+pub fn completion_of(text: &str) -> String {
+    completion(&[text.to_owned()]).to_string()
 }
 
 fn completion(words: &[String]) -> Value {

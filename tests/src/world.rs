@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The plan of a world: its configuration, before it starts.
 #[derive(Debug)]
 pub struct Builder {
-    upstreams: Vec<(String, String, String)>,
+    upstreams: Vec<Described>,
     route: Vec<String>,
     deadlines: String,
     profile: String,
@@ -31,6 +31,15 @@ pub struct Builder {
     extra: String,
     attributes: Vec<String>,
     environment: Vec<(String, String)>,
+}
+
+/// An upstream as the configuration tells of it.
+#[derive(Debug)]
+struct Described {
+    name: String,
+    url: String,
+    facts: String,
+    model_facts: String,
 }
 
 /// A running gateway; it ends with its handle.
@@ -74,8 +83,20 @@ impl Builder {
 
     /// Adds an upstream at any address.
     pub fn at(mut self, name: &str, url: &str, facts: &str) -> Self {
-        self.upstreams.push((name.to_owned(), url.to_owned(), facts.to_owned()));
+        self.upstreams.push(Described {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            facts: facts.to_owned(),
+            model_facts: String::new(),
+        });
         self.route.push(format!("{name}/m"));
+        self
+    }
+
+    /// The window of the model of the upstream that was added last.
+    pub fn window(mut self, tokens: u64) -> Self {
+        let last = self.upstreams.last_mut().expect("an upstream");
+        last.model_facts = format!("context_tokens_max = {tokens}\n");
         self
     }
 
@@ -137,10 +158,11 @@ impl Builder {
              [ledger]\nmode = \"{}\"\nbytes_max = \"2GiB\"\n\n",
             self.profile, self.policy, self.mode
         );
-        for (name, url, facts) in &self.upstreams {
+        for Described { name, url, facts, model_facts } in &self.upstreams {
             text.push_str(&format!(
                 "[upstreams.{name}]\nformat = \"openai\"\nurl = \"{url}\"\n{facts}\n\
-                 [upstreams.{name}.models.m]\norigin = \"DE\"\nopen_weights = true\n\n"
+                 [upstreams.{name}.models.m]\norigin = \"DE\"\nopen_weights = true\n\
+                 {model_facts}\n"
             ));
         }
         text.push_str(&format!(

@@ -185,6 +185,7 @@ pub const ATTEMPTS: &[Column] = &[
     some("policy_ids", Form::Texts),
     some("policy_titles", Form::Texts),
     some("policy_citations", Form::Texts),
+    some("upstream_request_id", Form::Text),
 ];
 
 /// One row per decision: its digest and policy set name it.

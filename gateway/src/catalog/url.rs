@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::Uri;
 
+use crate::catalog::egress::is_forbidden;
+
 /// An address taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -67,7 +69,7 @@ pub(super) fn place(url: &str, plaintext: bool) -> Result<Place, UrlError> {
 }
 
 fn check(host: &str, addresses: &[IpAddr], covered: bool) -> Result<(), UrlError> {
-    if addresses.iter().any(is_forbidden) {
+    if addresses.iter().copied().any(is_forbidden) {
         return Err(UrlError::Forbidden { host: host.to_owned() });
     }
     let loopback = !addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback);
@@ -95,16 +97,6 @@ fn numbers(host: &str) -> Vec<IpAddr> {
         return vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     }
     bare(host).parse().into_iter().collect()
-}
-
-/// Link-local (169.254/16 with the metadata services, fe80::/10), unspecified, multicast.
-fn is_forbidden(address: &IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(four) => four.is_link_local() || four.is_unspecified() || four.is_multicast(),
-        IpAddr::V6(six) => {
-            six.is_unicast_link_local() || six.is_unspecified() || six.is_multicast()
-        }
-    }
 }
 
 #[cfg(test)]
@@ -147,6 +139,7 @@ mod tests {
             ("http://[fe80::1]/v1", "link-local"),
             ("http://[::ffff:169.254.169.254]/v1", "link-local"),
             ("http://0.0.0.0:80/v1", "unusable"),
+            ("http://100.100.100.200/v1", "metadata"),
         ] {
             let refusal = place(url, false).unwrap_err().to_string();
             assert!(refusal.contains(advice), "{url}: {refusal}");

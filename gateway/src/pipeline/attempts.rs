@@ -18,9 +18,9 @@ use crate::{
         Permit, Permitted,
         duties::{self, Content},
     },
-    providers::{Cause, Deadline, Failure, Side, openai::ErrorKind},
-    record::{AttemptEnd, Entry},
-    route::{Next, Plan, Trouble},
+    providers::{Attempt, Cause, Deadline, Failure, Side, Terms, openai::ErrorKind},
+    record::{AttemptEnd, Clearance, Entry},
+    route::{Next, Plan, Trouble, Turn},
 };
 
 /// How often an aged permit is asked for again within one call.
@@ -37,30 +37,27 @@ impl Pipeline {
     ) -> Result<Answer, Refusal> {
         let mut permit = permit;
         let mut plan = Plan::new(&permit, |upstream| self.parts.providers.can_try(upstream));
-        let mut target = plan.first().ok_or(Refusal::NoEligibleUpstream)?;
         let mut decisions_again = 0;
+        let mut last = Refusal::NoEligibleUpstream;
         loop {
             if !permit.serves(SystemTime::now()) {
                 decisions_again += 1;
                 if decisions_again > DECISIONS_AGAIN_MAX {
-                    return Err(Refusal::NoEligibleUpstream);
+                    return Err(last);
                 }
                 permit = self.decide(entry, judged).await?;
-                plan = plan.under(&permit);
-                target = plan.current().ok_or(Refusal::NoEligibleUpstream)?;
+                plan.renew(&permit);
             }
-            let failure = match self.attempt(entry, judged, (&permit, &target), began).await? {
+            let Some(turn) = plan.turn() else { return Err(last) };
+            let failure = match self.attempt(entry, judged, (&permit, &turn), began).await? {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             let trouble = trouble(&failure);
-            let remaining = remaining(judged.route, began);
-            match plan.next(trouble, remaining, rand::random()) {
-                Next::Try { target: next, after } => {
-                    tokio::time::sleep(after).await;
-                    target = next;
-                }
-                Next::Stop => return Err(Refusal::upstream(failure, target.upstream())),
+            last = Refusal::upstream(failure, turn.target.upstream());
+            match plan.next(trouble, remaining(judged.route, began), rand::random()) {
+                Next::Try { after } => tokio::time::sleep(after).await,
+                Next::Stop => return Err(last),
             }
         }
     }
@@ -71,10 +68,10 @@ impl Pipeline {
         &self,
         entry: &mut Entry,
         judged: &Judged<'_>,
-        (permit, target): (&Permit, &Permitted),
+        (permit, turn): (&Permit, &Turn),
         began: Instant,
     ) -> Result<Result<Answer, Failure>, Refusal> {
-        let stream = judged.call.stream();
+        let (target, stream) = (&turn.target, judged.call.stream());
         let outbound =
             self.outbound(permit, target, judged).await.map_err(|denial| deny(entry, denial))?;
         let clearance = entry.clear(target, outbound, stream).await.map_err(|fault| {
@@ -84,7 +81,8 @@ impl Pipeline {
         let deadlines = effective(&judged.route.deadlines, stream);
         let opening = Opening::of(judged.call, deadlines, began);
         let started = Instant::now();
-        let opened = match self.parts.providers.attempt(clearance, &deadlines, started).await {
+        let terms = Terms { deadlines, began, started, connection: turn.connection };
+        let opened = match self.ask(entry, clearance, &terms).await {
             Ok(attempt) => opening.open(attempt, entry, started).await,
             Err(failure) => Err(failure),
         };
@@ -96,6 +94,21 @@ impl Pipeline {
             entry.attempt_ended(AttemptEnd::failed(failure));
             entry.forget_answer();
         }))
+    }
+
+    /// Asks, and notes by which id the upstream knows the request.
+    async fn ask(
+        &self,
+        entry: &mut Entry,
+        clearance: Clearance,
+        terms: &Terms,
+    ) -> Result<Attempt, Failure> {
+        let asked = self.parts.providers.attempt(clearance, terms).await;
+        entry.known_upstream_as(match &asked {
+            Ok(attempt) => attempt.request_id(),
+            Err(failure) => failure.request_id.as_deref(),
+        });
+        asked
     }
 
     /// The bytes to send, redacted and scanned again where the permit asks for it.
@@ -141,13 +154,15 @@ fn remaining(route: &Route, began: Instant) -> Option<Duration> {
 fn trouble(failure: &Failure) -> Trouble {
     let retry_after = failure.retry_after;
     match &failure.cause {
-        Cause::Connect | Cause::Tls => Trouble::Unreached { again: false },
+        Cause::Connect
+        | Cause::Tls
+        | Cause::Timeout(Deadline::Connect)
+        | Cause::LocalUnavailable => Trouble::Unreached { again: false },
+        Cause::Stale => Trouble::Stale,
         Cause::ClosedBeforeHead => Trouble::Unreached { again: true },
-        Cause::Timeout(Deadline::Total) => Trouble::Refused,
-        Cause::Timeout(Deadline::Connect) => Trouble::Unreached { again: false },
+        Cause::Timeout(Deadline::Total) => Trouble::Final,
         Cause::Timeout(Deadline::FirstToken | Deadline::Gap) => Trouble::Silent,
         Cause::BrokenBody | Cause::Protocol | Cause::TooLarge => Trouble::Broken,
-        Cause::LocalUnavailable => Trouble::Unreached { again: false },
         Cause::LocalBusy => Trouble::Account,
         Cause::Status => status_trouble(failure, retry_after),
     }
@@ -156,13 +171,14 @@ fn trouble(failure: &Failure) -> Trouble {
 fn status_trouble(failure: &Failure, retry_after: Option<Duration>) -> Trouble {
     match (failure.status, failure.kind) {
         (_, ErrorKind::ContextLength) => Trouble::ContextLength,
-        (_, ErrorKind::ContentFilter) => Trouble::Refused,
+        (_, ErrorKind::ContentFilter) => Trouble::Final,
         (_, ErrorKind::Quota) => Trouble::Account,
         (Some(429), _) => Trouble::RateLimited { retry_after },
         (Some(503 | 529), _) => Trouble::Unavailable { retry_after },
         (Some(500 | 502 | 504 | 408 | 409 | 425), _) => Trouble::Failed,
-        (Some(400 | 413 | 415 | 422), _) => Trouble::Refused,
-        (_, ErrorKind::RateLimit | ErrorKind::Other) => Trouble::Account,
+        (Some(400 | 413 | 415 | 422), _) => Trouble::Final,
+        (_, ErrorKind::RateLimit) => Trouble::RateLimited { retry_after },
+        (_, ErrorKind::Other) => Trouble::Account,
     }
 }
 
@@ -179,6 +195,72 @@ impl AttemptEnd {
             http_status: failure.status,
             request_bytes: failure.traffic.request_bytes,
             response_bytes: failure.traffic.response_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::Traffic;
+
+    fn failed(cause: Cause) -> Failure {
+        Failure::new(Side::Upstream, cause, Traffic::default())
+    }
+
+    #[test]
+    fn each_cause_means_one_trouble() {
+        let unreached = Trouble::Unreached { again: false };
+        for (cause, expected) in [
+            (Cause::Connect, unreached),
+            (Cause::Tls, unreached),
+            (Cause::Timeout(Deadline::Connect), unreached),
+            (Cause::LocalUnavailable, unreached),
+            (Cause::Stale, Trouble::Stale),
+            (Cause::ClosedBeforeHead, Trouble::Unreached { again: true }),
+            (Cause::Timeout(Deadline::FirstToken), Trouble::Silent),
+            (Cause::Timeout(Deadline::Gap), Trouble::Silent),
+            (Cause::Timeout(Deadline::Total), Trouble::Final),
+            (Cause::BrokenBody, Trouble::Broken),
+            (Cause::Protocol, Trouble::Broken),
+            (Cause::TooLarge, Trouble::Broken),
+            (Cause::LocalBusy, Trouble::Account),
+        ] {
+            assert_eq!(trouble(&failed(cause.clone())), expected, "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_means_what_it_and_its_error_say() {
+        let wait = Some(Duration::from_secs(3));
+        let limited = Trouble::RateLimited { retry_after: wait };
+        let unavailable = Trouble::Unavailable { retry_after: wait };
+        for (status, kind, expected) in [
+            (Some(429), ErrorKind::RateLimit, limited),
+            (Some(429), ErrorKind::Quota, Trouble::Account),
+            (None, ErrorKind::RateLimit, limited),
+            (Some(503), ErrorKind::Other, unavailable),
+            (Some(529), ErrorKind::Other, unavailable),
+            (Some(500), ErrorKind::Other, Trouble::Failed),
+            (Some(502), ErrorKind::Other, Trouble::Failed),
+            (Some(504), ErrorKind::Other, Trouble::Failed),
+            (Some(408), ErrorKind::Other, Trouble::Failed),
+            (Some(400), ErrorKind::Other, Trouble::Final),
+            (Some(400), ErrorKind::ContextLength, Trouble::ContextLength),
+            (None, ErrorKind::ContextLength, Trouble::ContextLength),
+            (Some(400), ErrorKind::ContentFilter, Trouble::Final),
+            (Some(403), ErrorKind::ContentFilter, Trouble::Final),
+            (None, ErrorKind::ContentFilter, Trouble::Final),
+            (Some(413), ErrorKind::Other, Trouble::Final),
+            (Some(422), ErrorKind::Other, Trouble::Final),
+            (Some(401), ErrorKind::Other, Trouble::Account),
+            (Some(402), ErrorKind::Quota, Trouble::Account),
+            (Some(403), ErrorKind::Other, Trouble::Account),
+            (Some(404), ErrorKind::Other, Trouble::Account),
+            (Some(302), ErrorKind::Other, Trouble::Account),
+        ] {
+            let failure = Failure { status, kind, retry_after: wait, ..failed(Cause::Status) };
+            assert_eq!(trouble(&failure), expected, "{status:?} {kind:?}");
         }
     }
 }

@@ -61,7 +61,7 @@ pub fn outbound(
     }
     let Written { bytes, redacted } = written;
     let digest = Sha256::digest(&bytes).into();
-    Ok(Outbound { bytes, digest, dropped: Vec::new(), redacted, made: Made })
+    Ok(Outbound { bytes, digest, redacted, made: Made })
 }
 
 /// A body that may leave, and how many places in it were replaced.

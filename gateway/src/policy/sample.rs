@@ -197,8 +197,26 @@ pub(crate) fn facts() -> Facts {
     }
 }
 
-/// A permit for one upstream, decided without a reason.
-pub(crate) fn permit(duties: Duties) -> Permit {
+/// Facts to which the test policy answers in the given way.
+pub(crate) fn facts_for(mood: &str) -> Facts {
+    let mut facts = facts();
+    facts.request.purpose = text(mood);
+    facts
+}
+
+/// A permit for one upstream.
+pub(crate) fn permit_one(duties: Duties) -> Permit {
+    permit(&[(&upstream("there", candidate()), 1)], duties)
+}
+
+/// A permit for `targets`, each with its legal rank, decided without a reason.
+pub(crate) fn permit(targets: &[(&Arc<Upstream>, u32)], duties: Duties) -> Permit {
+    let target = |(upstream, rank): &(&Arc<Upstream>, u32)| Permitted {
+        upstream: Arc::clone(upstream),
+        rank: *rank,
+        basis: Arc::from([]),
+        mechanism: None,
+    };
     let decided = Decided {
         digest: "sha256:00".to_owned(),
         revision: "test".to_owned(),
@@ -212,24 +230,11 @@ pub(crate) fn permit(duties: Duties) -> Permit {
         notify: Vec::new(),
         retention: Retention::default(),
     };
-    let target = Permitted {
-        upstream: upstream("there", candidate()),
-        rank: 1,
-        basis: Arc::from([]),
-        mechanism: None,
-    };
     Permit {
         decided: Arc::new(decided),
-        targets: vec![target],
+        targets: targets.iter().map(target).collect(),
         duties: Arc::new(duties),
         as_of: Quarter::of(now()),
         made_at: now(),
     }
-}
-
-/// Facts to which the test policy answers in the given way.
-pub(crate) fn facts_for(mood: &str) -> Facts {
-    let mut facts = facts();
-    facts.request.purpose = text(mood);
-    facts
 }

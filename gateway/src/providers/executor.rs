@@ -5,6 +5,8 @@
 //! 3. Interim heads are skipped; the final head is read by pingora's session, and so is the body.
 //! 4. After a clean end, and only then, the connection goes back to the pool.
 //!
+//! One order is one request: a pooled connection that was dead is told as such, not replaced.
+//!
 //! Every wait is bounded by our own timers; pingora's are off. Its error texts quote what they
 //! read, so they are mapped to causes and never shown. Knows bytes, sockets and deadlines; not
 //! formats, not calls.
@@ -23,7 +25,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -46,6 +48,7 @@ use crate::{
         executor::rewound::Rewound,
         head::{Head, Opening, Verdict, bare_host},
     },
+    route::Connection,
 };
 
 /// A trust store without a single root, for connections that never ask it.
@@ -68,12 +71,13 @@ enum Trust {
 /// Connectors and their pools.
 pub(crate) struct Connections {
     connectors: BTreeMap<Trust, Arc<TransportConnector>>,
-    settings: Settings,
+    idle: Duration,
 }
 
 /// What is sent and where to.
 pub(crate) struct Order<'a> {
     pub(crate) remote: &'a Remote,
+    pub(crate) connection: Connection,
     pub(crate) head: Bytes,
     pub(crate) body: Bytes,
     /// Until when a connection must stand.
@@ -82,21 +86,12 @@ pub(crate) struct Order<'a> {
     pub(crate) answer: Until,
 }
 
-/// Why an exchange did not reach a final head.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Broken {
-    pub(crate) cause: Cause,
-    /// Whether the upstream may have begun to work.
-    pub(crate) processed: bool,
-    /// Whether the connection died without a single byte of response.
-    silent: bool,
-}
-
 /// A response whose final head has been read.
 pub(crate) struct Exchange {
     pub(crate) head: Head,
     state: State,
-    home: Home,
+    /// `None`: the connection is not used again, however the answer ends.
+    home: Option<Home>,
 }
 
 enum State {
@@ -105,18 +100,25 @@ enum State {
     Broken,
 }
 
+/// Every place at which an upstream can be reached.
+struct Places<'a> {
+    connector: &'a Arc<TransportConnector>,
+    remote: &'a Remote,
+    addresses: Vec<SocketAddr>,
+    idle: Duration,
+}
+
 /// Where a connection goes after a clean end.
 struct Home {
     connector: Arc<TransportConnector>,
     peer: HttpPeer,
-    /// Whether the whole request was taken; what is left of one must not meet the next.
-    whole: bool,
-    settings: Settings,
+    idle: Duration,
 }
 
 struct Link {
     stream: Stream,
     home: Home,
+    pooled: bool,
 }
 
 // === impl Connections ===
@@ -125,7 +127,7 @@ impl Connections {
     /// Builds one connector for each trust that `remotes` need.
     pub(crate) fn new<'a>(
         remotes: impl IntoIterator<Item = &'a Remote>,
-        settings: Settings,
+        settings: &Settings,
     ) -> Result<Self, ProvidersError> {
         let mut connectors = BTreeMap::new();
         for trust in remotes.into_iter().map(Trust::of) {
@@ -134,29 +136,24 @@ impl Connections {
                 place.insert(Arc::new(connector));
             }
         }
-        Ok(Self { connectors, settings })
+        Ok(Self { connectors, idle: settings.pool_idle.0 })
     }
 
-    /// Sends an order and reads the final head. A pooled connection that turns out to be dead is
-    /// replaced once by a fresh one; `traffic` says so.
+    /// Sends an order once and reads the final head. `traffic` counts also what failed.
     pub(crate) async fn exchange(
         &self,
         order: &Order<'_>,
         traffic: &mut Traffic,
-    ) -> Result<Exchange, Broken> {
-        let homes = self.homes(order.remote)?;
-        if let Some(link) = pooled(&homes).await {
-            traffic.reused = true;
-            match converse(link, order, traffic).await {
-                Err(broken) if broken.silent => {
-                    traffic.reused = false;
-                    traffic.reconnected = true;
-                }
-                other => return other,
-            }
-        }
-        let link = fresh(homes, order.connect).await.map_err(Broken::unsent)?;
-        traffic.connected = Some(Instant::now().into_std());
+    ) -> Result<Exchange, Cause> {
+        let places = self.places(order.remote)?;
+        let pooled = match order.connection {
+            Connection::Any => places.pooled().await,
+            Connection::Fresh => None,
+        };
+        let link = match pooled {
+            Some(link) => link,
+            None => places.fresh(order.connect).await?,
+        };
         converse(link, order, traffic).await
     }
 
@@ -166,24 +163,18 @@ impl Connections {
         remote: &Remote,
         until: Until,
     ) -> Result<SocketAddr, Cause> {
-        let homes = self.homes(remote).map_err(|broken| broken.cause)?;
-        let link = fresh(homes, until).await?;
+        let link = self.places(remote)?.fresh(until).await?;
         link.home.peer.address().as_inet().copied().ok_or(Cause::Connect)
     }
 
-    fn homes(&self, remote: &Remote) -> Result<Vec<Home>, Broken> {
-        let connector = self.connectors.get(&Trust::of(remote));
-        let connector = connector.ok_or(Broken::unsent(Cause::Connect))?;
+    fn places<'a>(&'a self, remote: &'a Remote) -> Result<Places<'a>, Cause> {
+        let connector = self.connectors.get(&Trust::of(remote)).ok_or(Cause::Connect)?;
         if remote.tls && !has_verifiable_name(&remote.host) {
-            return Err(Broken::unsent(Cause::Tls));
+            return Err(Cause::Tls);
         }
-        let home = |address| Home {
-            connector: Arc::clone(connector),
-            peer: peer(remote, address),
-            whole: false,
-            settings: self.settings.clone(),
-        };
-        Ok(allowed(remote).into_iter().take(ADDRESSES_TRIED_MAX).map(home).collect())
+        let mut addresses = allowed(remote);
+        addresses.truncate(ADDRESSES_TRIED_MAX);
+        Ok(Places { connector, remote, addresses, idle: self.idle })
     }
 }
 
@@ -257,39 +248,43 @@ impl Order<'_> {
     }
 }
 
-// === impl Broken ===
+// === impl Places ===
 
-impl Broken {
-    fn unsent(cause: Cause) -> Self {
-        Self { cause, processed: false, silent: false }
+impl Places<'_> {
+    fn home(&self, address: SocketAddr) -> Home {
+        let peer = peer(self.remote, address);
+        Home { connector: Arc::clone(self.connector), peer, idle: self.idle }
     }
-}
 
-/// A pooled connection to any of the addresses.
-async fn pooled(homes: &[Home]) -> Option<Link> {
-    for home in homes {
-        if let Some(stream) = home.connector.reused_stream(&home.peer).await {
-            return Some(Link { stream, home: home.again() });
+    /// A pooled connection to any of the addresses.
+    async fn pooled(&self) -> Option<Link> {
+        for address in &self.addresses {
+            let home = self.home(*address);
+            if let Some(stream) = home.connector.reused_stream(&home.peer).await {
+                return Some(Link { stream, home, pooled: true });
+            }
         }
+        None
     }
-    None
-}
 
-/// Connects to the first address that takes us. Each has its fair share of the time that is left,
-/// so that a silent one cannot hide those behind it.
-async fn fresh(homes: Vec<Home>, until: Until) -> Result<Link, Cause> {
-    let mut cause = Cause::Connect;
-    let count = u32::try_from(homes.len()).unwrap_or(u32::MAX);
-    for (place, home) in (0..count).zip(homes) {
-        let left = until.at.saturating_duration_since(Instant::now());
-        let share = Instant::now() + left / (count - place);
-        cause = match timeout_at(share, home.connector.new_stream(&home.peer)).await {
-            Ok(Ok(stream)) => return Ok(Link { stream, home }),
-            Ok(Err(error)) => connect_cause(error.etype()),
-            Err(_elapsed) => Cause::Timeout(until.name),
-        };
+    /// Connects to the first address that takes us. Each has its fair share of the time that is
+    /// left, so that a silent one cannot hide those behind it.
+    async fn fresh(&self, until: Until) -> Result<Link, Cause> {
+        let mut cause = Cause::Connect;
+        let mut untried = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
+        for address in &self.addresses {
+            let home = self.home(*address);
+            let left = until.at.saturating_duration_since(Instant::now());
+            let share = Instant::now() + left / untried;
+            untried -= 1;
+            cause = match timeout_at(share, home.connector.new_stream(&home.peer)).await {
+                Ok(Ok(stream)) => return Ok(Link { stream, home, pooled: false }),
+                Ok(Err(error)) => connect_cause(error.etype()),
+                Err(_elapsed) => Cause::Timeout(until.name),
+            };
+        }
+        Err(cause)
     }
-    Err(cause)
 }
 
 /// What pingora's error means; its text is never shown.
@@ -309,7 +304,7 @@ async fn converse(
     mut link: Link,
     order: &Order<'_>,
     traffic: &mut Traffic,
-) -> Result<Exchange, Broken> {
+) -> Result<Exchange, Cause> {
     let mut opening = Opening::default();
     let mut request = order.bytes();
     let all = request.remaining();
@@ -321,25 +316,20 @@ async fn converse(
     .await
     .unwrap_or(Err(Cause::Timeout(order.answer.name)));
     traffic.request_bytes += (all - request.remaining()) as u64;
-    let silent = !opening.any();
-    let broken = |cause: Cause| Broken {
-        silent: silent && cause == Cause::ClosedBeforeHead,
-        processed: whole,
-        cause,
-    };
-    opened.map_err(broken)?;
-    link.home.whole = whole;
+    let dead = link.pooled && !opening.any() && opened == Err(Cause::ClosedBeforeHead);
+    opened.map_err(|cause| if dead { Cause::Stale } else { cause })?;
     let stream = Rewound::new(opening.into_bytes(), link.stream);
     let mut session = Box::new(HttpSession::new(Box::new(stream)));
     match timeout_at(order.answer.at, session.read_response()).await {
         Ok(Ok(_bytes)) => {}
-        Ok(Err(error)) => return Err(broken(head_cause(error.etype()))),
-        Err(_elapsed) => return Err(broken(Cause::Timeout(order.answer.name))),
+        Ok(Err(error)) => return Err(head_cause(error.etype())),
+        Err(_elapsed) => return Err(Cause::Timeout(order.answer.name)),
     }
-    traffic.head = Some(Instant::now().into_std());
-    let head = session.resp_header().ok_or_else(|| broken(Cause::Protocol))?;
+    let head = session.resp_header().ok_or(Cause::Protocol)?;
     let head = Head::read(head.status.as_u16(), &head.headers, SystemTime::now());
-    Ok(Exchange { head, state: State::Reading(session), home: link.home })
+    // What is left of a request, or of an answer of unclear length, must not meet the next one.
+    let home = (whole && head.one_length).then_some(link.home);
+    Ok(Exchange { head, state: State::Reading(session), home })
 }
 
 fn head_cause(error: &ErrorType) -> Cause {
@@ -462,13 +452,14 @@ impl Exchange {
         let State::Reading(mut session) = std::mem::replace(&mut self.state, State::Ended) else {
             return;
         };
+        let Some(home) = self.home.take() else { return };
         session.respect_keepalive();
-        if !self.home.whole || !session.will_keepalive() {
+        if !session.will_keepalive() {
             return;
         }
         let Some(stream) = session.reuse().await else { return };
         let Ok(rewound) = stream.into_any().downcast::<Rewound>() else { return };
-        self.home.take_back(*rewound);
+        home.take_back(*rewound);
     }
 }
 
@@ -481,20 +472,10 @@ impl std::fmt::Debug for Exchange {
 // === impl Home ===
 
 impl Home {
-    fn again(&self) -> Self {
-        Self {
-            connector: Arc::clone(&self.connector),
-            peer: self.peer.clone(),
-            whole: false,
-            settings: self.settings.clone(),
-        }
-    }
-
     /// INVARIANT: a pooled connection holds no byte of the answer before.
     fn take_back(&self, rewound: Rewound) {
         if let Some(stream) = rewound.into_inner() {
-            let idle = self.settings.pool_idle.0;
-            self.connector.release_stream(stream, self.peer.reuse_hash(), Some(idle));
+            self.connector.release_stream(stream, self.peer.reuse_hash(), Some(self.idle));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -68,16 +68,16 @@ pub(crate) async fn attempt(
     until: Until,
 ) -> Result<Attempt, Failure> {
     let missing = || Failure::new(Side::Gateway, Cause::LocalUnavailable, Traffic::default());
-    let model = model.ok_or_else(|| unprocessed(missing()))?;
+    let model = model.ok_or_else(missing)?;
     let asked = prompt(&clearance.outbound().bytes).map_err(|error| unreadable(&error))?;
     let rendering = Rendering::new(clearance, &asked, model.fingerprint());
-    let answer = model.generate(request(asked)).map_err(|error| unprocessed(failure(&error)))?;
+    let answer = model.generate(request(asked)).map_err(|error| failure(&error))?;
     begin(answer, rendering, until).await.map(|answer| attempt_of(clearance, answer))
 }
 
 fn attempt_of(clearance: &Clearance, answer: LocalAnswer) -> Attempt {
     let request_bytes = clearance.outbound().bytes.len() as u64;
-    let traffic = Traffic { request_bytes, head: Some(Instant::now()), ..Traffic::default() };
+    let traffic = Traffic { request_bytes, ..Traffic::default() };
     Attempt {
         upstream: Arc::clone(clearance.upstream()),
         status: 200,
@@ -131,11 +131,10 @@ fn narrow(number: f64) -> f32 {
 fn failure(error: &LocalError) -> Failure {
     let of = |cause| Failure::new(Side::Gateway, cause, Traffic::default());
     match error {
-        LocalError::Unavailable { .. } => unprocessed(of(Cause::LocalUnavailable)),
-        LocalError::Failed { .. } => of(Cause::LocalUnavailable),
+        LocalError::Unavailable { .. } | LocalError::Failed { .. } => of(Cause::LocalUnavailable),
         LocalError::Busy { retry_after_s } => Failure {
             retry_after: Some(Duration::from_secs(*retry_after_s)),
-            ..unprocessed(of(Cause::LocalBusy))
+            ..of(Cause::LocalBusy)
         },
         LocalError::ContextLength { .. } => bad_request(
             &error.to_string(),
@@ -166,16 +165,12 @@ fn bad_request(message: &str, param: &str, code: Option<&str>, kind: ErrorKind) 
         "param": param,
         "code": code,
     }});
-    unprocessed(Failure {
+    Failure {
         status: Some(400),
         body: Some(body.to_string().into()),
         kind,
         ..Failure::new(Side::Upstream, Cause::Status, Traffic::default())
-    })
-}
-
-fn unprocessed(failure: Failure) -> Failure {
-    Failure { processed: false, ..failure }
+    }
 }
 
 fn is_end(piece: &Piece) -> bool {

@@ -20,6 +20,7 @@ use crate::{
     identity::attributes::Known,
     policy::Outbound,
     record::sample::cleared,
+    route::Connection,
     wire::Format,
 };
 
@@ -30,6 +31,12 @@ const BRIEF: Duration = Duration::from_millis(300);
 
 fn deadlines() -> Deadlines {
     Deadlines { connect: PLENTY, first_token: PLENTY, answer: PLENTY, gap: PLENTY, total: None }
+}
+
+/// The terms of a call's first attempt, now.
+fn terms(deadlines: Deadlines) -> Terms {
+    let now = Instant::now();
+    Terms { deadlines, began: now, started: now, connection: Connection::Any }
 }
 
 fn remote(addresses: &[SocketAddr]) -> Remote {
@@ -120,19 +127,17 @@ impl World {
 
     async fn ask(&self, body: impl Into<Bytes>) -> Result<Attempt, Failure> {
         let clearance = clearance(Address::Remote(self.remote.clone()), body, false).await;
-        self.providers.attempt(clearance, &self.deadlines, Instant::now()).await
+        self.providers.attempt(clearance, &terms(self.deadlines)).await
     }
 
     async fn stream(&self) -> Result<Attempt, Failure> {
         let clearance = clearance(Address::Remote(self.remote.clone()), "{}", true).await;
-        self.providers.attempt(clearance, &self.deadlines, Instant::now()).await
+        self.providers.attempt(clearance, &terms(self.deadlines)).await
     }
 
     /// Asks, and reads the answer to its end.
-    async fn whole(&self) -> Result<(String, Traffic), Failure> {
-        let mut attempt = self.ask("{}").await?;
-        let text = read(&mut attempt).await?;
-        Ok((text, attempt.traffic()))
+    async fn whole(&self) -> Result<String, Failure> {
+        read(&mut self.ask("{}").await?).await
     }
 
     async fn fails(&self) -> Failure {
@@ -156,12 +161,10 @@ async fn piece(attempt: &mut Attempt) -> String {
 #[test]
 fn attempts_move_between_threads() {
     fn moves<T: Send + 'static>(
-        _: impl FnOnce(&'static Providers, Clearance, &'static Deadlines) -> T,
+        _: impl FnOnce(&'static Providers, Clearance, &'static Terms) -> T,
     ) {
     }
-    moves(|providers, clearance, deadlines| {
-        providers.attempt(clearance, deadlines, Instant::now())
-    });
+    moves(|providers, clearance, terms| providers.attempt(clearance, terms));
     fn is_send<T: Send>() {}
     is_send::<Attempt>();
 }

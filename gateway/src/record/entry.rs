@@ -178,6 +178,7 @@ impl Entry {
             started: Instant::now(),
             outbound_bytes: outbound.bytes.len() as u64,
             http_status: None,
+            upstream_request_id: None,
         });
         Ok(Clearance {
             call_id: self.call_id,
@@ -192,6 +193,13 @@ impl Entry {
     pub fn answering(&mut self, http_status: u16) {
         if let Some(running) = &mut self.running {
             running.http_status = Some(http_status);
+        }
+    }
+
+    /// Notes by which id the upstream knows the request of the running attempt.
+    pub fn known_upstream_as(&mut self, request_id: Option<&str>) {
+        if let Some(running) = &mut self.running {
+            running.upstream_request_id = request_id.map(str::to_owned);
         }
     }
 

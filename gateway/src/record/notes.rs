@@ -73,6 +73,8 @@ pub(crate) struct Running {
     pub(crate) outbound_bytes: u64,
     /// The status of its good head, once that is here.
     pub(crate) http_status: Option<u16>,
+    /// By which id the upstream knows the request.
+    pub(crate) upstream_request_id: Option<String>,
 }
 
 impl Notes {
@@ -186,7 +188,8 @@ impl Notes {
             .list("subject_regions", self.found.subject_regions.iter().map(String::as_str))
             .text("target_id", target.upstream.id().as_str())
             .number("ttft_us", self.ttft.map(micros))
-            .text("ultimate_parent_hq", code(facts.ultimate_parent_headquarters.as_ref()));
+            .text("ultimate_parent_hq", code(facts.ultimate_parent_headquarters.as_ref()))
+            .text("upstream_request_id", running.upstream_request_id.as_deref());
         body.finish()
     }
 

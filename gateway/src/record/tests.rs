@@ -129,7 +129,7 @@ async fn an_entry_that_is_dropped_says_who_ended_it() {
 #[tokio::test]
 async fn a_fresh_decision_is_written_once_and_belongs_to_its_tenant() {
     let world = World::new();
-    let permit = permit(Duties::none());
+    let permit = permit_one(Duties::none());
     world.recorder.record(&TenantId::new("demo"), permit.decided()).await.unwrap();
     let mut entry = world.entry();
     entry.permitted(&permit);
@@ -147,7 +147,7 @@ async fn a_fresh_decision_is_written_once_and_belongs_to_its_tenant() {
 async fn a_call_that_died_tells_what_its_intent_told() {
     let world = World::new();
     let mut entry = world.entry();
-    entry.permitted(&permit(Duties::none()));
+    entry.permitted(&permit_one(Duties::none()));
     // The first attempt ended; the second was under way.
     drop(entry.clear(&target(), outbound(), false).await.unwrap());
     entry.attempt_ended(ended());

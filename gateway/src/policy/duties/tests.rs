@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     classify::{Redaction, Settings, declared::Declared},
     identity::attributes::DataAttributes,
-    policy::sample::permit,
+    policy::sample::permit_one,
 };
 
 const CARD: &str = "4111 1111 1111 1111";
@@ -40,7 +40,7 @@ fn redacting(category: &str, how: Redaction) -> Duties {
 }
 
 fn made(asked: &Asked, duties: Duties) -> Result<Outbound, Denial> {
-    let permit = permit(duties);
+    let permit = permit_one(duties);
     let content = Content { call: &asked.call, findings: &asked.findings };
     outbound(&permit, &permit.targets()[0], &content, asked.classifier)
 }

@@ -1,12 +1,12 @@
 //! Connections: which are used again, which never, and which are tried.
 
 use super::{
-    upstream::{Connection, Upstream},
+    upstream::{Connection as Accepted, Upstream},
     *,
 };
 
 /// Answers every request on a connection alike.
-async fn serve(mut connection: Connection, response: &'static str) {
+async fn serve(mut connection: Accepted, response: &'static str) {
     while connection.read_request().await.is_some() {
         connection.send(response).await;
     }
@@ -27,12 +27,10 @@ async fn a_connection_is_used_again_after_a_clean_end() {
     ] {
         let upstream = serving(response).await;
         let world = World::new(remote(&[upstream.address]));
-        for reused in [false, true, true] {
-            let (text, traffic) = world.whole().await.unwrap();
-            assert_eq!((text.as_str(), traffic.reused), ("ok", reused), "{response:?}");
-            assert_eq!(traffic.connected.is_some(), !reused);
+        for _ in 0..3 {
+            assert_eq!(world.whole().await.unwrap(), "ok", "{response:?}");
         }
-        assert_eq!(upstream.connections(), 1);
+        assert_eq!(upstream.connections(), 1, "{response:?}");
     }
 }
 
@@ -40,8 +38,9 @@ async fn a_connection_is_used_again_after_a_clean_end() {
 async fn a_connection_is_used_again_after_an_error_that_ended_cleanly() {
     let upstream = serving("HTTP/1.1 429 x\r\ncontent-length: 2\r\n\r\nno").await;
     let world = World::new(remote(&[upstream.address]));
-    assert!(!world.fails().await.traffic.reused);
-    assert!(world.fails().await.traffic.reused);
+    for _ in 0..2 {
+        assert_eq!(world.fails().await.status, Some(429));
+    }
     assert_eq!(upstream.connections(), 1);
 }
 
@@ -52,12 +51,13 @@ async fn a_connection_whose_end_is_unclear_is_not_used_again() {
         "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n\
+         2\r\nok\r\n0\r\n\r\n",
     ] {
         let upstream = serving(response).await;
         let world = World::new(remote(&[upstream.address]));
         for _ in 0..2 {
-            let (text, traffic) = world.whole().await.unwrap();
-            assert_eq!((text.as_str(), traffic.reused), ("ok", false), "{response:?}");
+            assert_eq!(world.whole().await.unwrap(), "ok", "{response:?}");
         }
         assert_eq!(upstream.connections(), 2, "{response:?}");
     }
@@ -107,16 +107,15 @@ async fn a_cancelled_attempt_closes_its_connection() {
     assert_eq!(events.recv().await, Some("closed"));
 }
 
-/// Answers once per connection; the next request on it is read, and answered by `then`.
-async fn dying(then: &'static str, fresh: bool) -> Upstream {
+/// Answers once on its first connection, whose next request is read and answered by `then`. Every
+/// later connection is well.
+async fn dying(then: &'static str) -> Upstream {
     Upstream::start(move |number, mut connection| async move {
-        if number > 1 && fresh {
+        if number > 1 {
             return serve(connection, OK).await;
         }
-        if number == 1 {
-            connection.read_request().await;
-            connection.send(OK).await;
-        }
+        connection.read_request().await;
+        connection.send(OK).await;
         connection.read_request().await;
         connection.send(then).await;
     })
@@ -124,47 +123,44 @@ async fn dying(then: &'static str, fresh: bool) -> Upstream {
 }
 
 #[tokio::test]
-async fn a_dead_pooled_connection_is_replaced_once() {
-    let upstream = dying("", true).await;
+async fn a_dead_pooled_connection_is_told_and_not_replaced() {
+    let upstream = dying("").await;
     let world = World::new(remote(&[upstream.address]));
     world.whole().await.unwrap();
-    let (text, traffic) = world.whole().await.unwrap();
-    assert_eq!(text, "ok");
-    assert!(traffic.reconnected && !traffic.reused);
+    assert_eq!(world.fails().await.cause, Cause::Stale);
+    assert_eq!(upstream.connections(), 1, "one clearance is one request");
+    assert_eq!(world.whole().await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn a_fresh_connection_is_none_of_the_pool() {
+    let upstream = serving(OK).await;
+    let world = World::new(remote(&[upstream.address]));
+    world.whole().await.unwrap();
+    let clearance = clearance(Address::Remote(world.remote.clone()), "{}", false);
+    let fresh = Terms { connection: Connection::Fresh, ..terms(world.deadlines) };
+    let mut attempt = world.providers.attempt(clearance, &fresh).await.unwrap();
+    assert_eq!(read(&mut attempt).await.unwrap(), "ok");
     assert_eq!(upstream.connections(), 2);
 }
 
 #[tokio::test]
-async fn a_dead_pooled_connection_is_not_replaced_twice() {
-    let upstream = dying("", false).await;
+async fn a_pooled_connection_that_answered_a_byte_was_not_dead() {
+    let upstream = dying("H").await;
     let world = World::new(remote(&[upstream.address]));
     world.whole().await.unwrap();
-    let failure = world.fails().await;
-    assert_eq!(failure.cause, Cause::ClosedBeforeHead);
-    assert!(failure.traffic.reconnected);
-    assert_eq!(upstream.connections(), 2);
-}
-
-#[tokio::test]
-async fn a_pooled_connection_that_answered_a_byte_is_not_replaced() {
-    let upstream = dying("H", true).await;
-    let world = World::new(remote(&[upstream.address]));
-    world.whole().await.unwrap();
-    let failure = world.fails().await;
-    assert_eq!(failure.cause, Cause::ClosedBeforeHead);
-    assert!(failure.traffic.reused && failure.processed);
+    assert_eq!(world.fails().await.cause, Cause::ClosedBeforeHead);
     assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test]
-async fn a_fresh_connection_that_dies_is_not_replaced() {
+async fn a_fresh_connection_that_dies_is_not_stale() {
     let upstream = Upstream::start(|_, mut connection| async move {
         connection.read_request().await;
     })
     .await;
     let failure = World::new(remote(&[upstream.address])).fails().await;
     assert_eq!(failure.cause, Cause::ClosedBeforeHead);
-    assert!(failure.processed);
     assert_eq!(upstream.connections(), 1);
 }
 
@@ -179,7 +175,6 @@ async fn nobody_there_is_no_connection_and_nothing_was_sent() {
     for addresses in [vec![nobody().await], vec![]] {
         let failure = World::new(remote(&addresses)).fails().await;
         assert_eq!(failure.cause, Cause::Connect);
-        assert!(!failure.processed);
         assert_eq!(failure.traffic.request_bytes, 0);
     }
 }
@@ -188,8 +183,10 @@ async fn nobody_there_is_no_connection_and_nothing_was_sent() {
 async fn the_next_address_is_tried_where_one_refuses() {
     let upstream = serving(OK).await;
     let world = World::new(remote(&[nobody().await, upstream.address]));
-    assert_eq!(world.whole().await.unwrap().0, "ok");
-    assert!(world.whole().await.unwrap().1.reused);
+    for _ in 0..2 {
+        assert_eq!(world.whole().await.unwrap(), "ok");
+    }
+    assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test]
@@ -229,7 +226,6 @@ async fn a_key_that_breaks_the_head_fails_before_anything_is_sent() {
     remote.key = Some(crate::secret::Secret::new("a\nb".to_owned()));
     let failure = World::new(remote).fails().await;
     assert_eq!((failure.side, failure.cause), (Side::Gateway, Cause::Protocol));
-    assert!(!failure.processed);
     assert_eq!(upstream.connections(), 0);
 }
 

@@ -28,7 +28,6 @@ async fn silence_before_the_head_ends_with_the_first_deadline() {
             let world = World { deadlines, ..World::new(remote(&[upstream.address])) };
             let failure = world.fails().await;
             assert_eq!(failure.cause, Cause::Timeout(name), "{response:?}");
-            assert!(failure.processed);
             assert_eq!(upstream.connections(), 1);
         }
     }
@@ -45,7 +44,6 @@ async fn an_upstream_that_takes_no_more_bytes_runs_into_the_deadline() {
     let world = World { deadlines, ..World::new(remote(&[upstream.address])) };
     let failure = world.ask(vec![b' '; 32 << 20]).await.expect_err("this must fail");
     assert_eq!(failure.cause, Cause::Timeout(Deadline::FirstToken));
-    assert!(!failure.processed);
 }
 
 #[tokio::test]
@@ -65,11 +63,26 @@ async fn silence_in_the_body_ends_with_the_deadline_the_caller_named() {
 }
 
 #[tokio::test]
-async fn a_deadline_in_the_past_still_takes_what_is_there() {
-    let upstream = falls_silent("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
-    let mut attempt = World::new(remote(&[upstream.address])).stream().await.unwrap();
-    let piece = attempt.next(Instant::now() - BRIEF, Deadline::Gap).await.unwrap();
-    assert_eq!(piece.as_deref(), Some(b"ok".as_slice()));
+async fn a_wait_that_is_over_still_takes_what_is_there_but_a_call_that_is_over_does_not() {
+    for (name, expected) in
+        [(Deadline::Gap, Ok(())), (Deadline::Total, Err(Cause::Timeout(Deadline::Total)))]
+    {
+        let upstream = falls_silent("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nokok").await;
+        let mut attempt = World::new(remote(&[upstream.address])).stream().await.unwrap();
+        let told = attempt.next(Instant::now() - BRIEF, name).await;
+        assert_eq!(told.map(drop).map_err(|failure| failure.cause), expected, "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_total_counts_from_the_calls_begin_and_not_from_the_attempts() {
+    let upstream = falls_silent("").await;
+    let deadlines = Deadlines { total: Some(PLENTY), ..deadlines() };
+    let world = World { deadlines, ..World::new(remote(&[upstream.address])) };
+    let clearance = clearance(Address::Remote(world.remote.clone()), "{}", false);
+    let late = Terms { began: Instant::now() - PLENTY + BRIEF, ..terms(deadlines) };
+    let failure = world.providers.attempt(clearance, &late).await.expect_err("this must fail");
+    assert_eq!(failure.cause, Cause::Timeout(Deadline::Total));
 }
 
 #[tokio::test]
