@@ -128,9 +128,10 @@ fn a_dead_idle_connection_is_no_ones_error() {
     let (first, second, world) = pair([]);
     assert_eq!(world.ask("hello").status, 200);
     // It dies as the next request arrives. What the upstream then says for itself still counts.
-    for (acts, attempts) in
-        [(vec![Act::ResetBeforeHead], 2), (vec![Act::ResetBeforeHead, status(500, &[], "{}")], 3)]
-    {
+    for (acts, attempts) in [
+        (vec![Act::ResetBeforeHead], 2_usize),
+        (vec![Act::ResetBeforeHead, status(500, &[], "{}")], 3),
+    ] {
         first.replay(acts);
         let before = first.seen().len();
         let reply = world.ask("hello");
