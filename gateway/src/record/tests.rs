@@ -14,7 +14,7 @@ use crate::{
     identity::TenantId,
     policy::{
         DecisionSink, Duties, Outbound, Permitted, Rule,
-        sample::{candidate, permit, upstream},
+        sample::{candidate, permit_one, upstream},
     },
     record::{
         AttemptEnd, Entry, Mode, Outcome, RecordError, body::Body, recorder::RefusedReason,

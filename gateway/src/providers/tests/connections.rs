@@ -137,7 +137,7 @@ async fn a_fresh_connection_is_none_of_the_pool() {
     let upstream = serving(OK).await;
     let world = World::new(remote(&[upstream.address]));
     world.whole().await.unwrap();
-    let clearance = clearance(Address::Remote(world.remote.clone()), "{}", false);
+    let clearance = clearance(Address::Remote(world.remote.clone()), "{}", false).await;
     let fresh = Terms { connection: Connection::Fresh, ..terms(world.deadlines) };
     let mut attempt = world.providers.attempt(clearance, &fresh).await.unwrap();
     assert_eq!(read(&mut attempt).await.unwrap(), "ok");

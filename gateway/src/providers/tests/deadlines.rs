@@ -79,7 +79,7 @@ async fn the_total_counts_from_the_calls_begin_and_not_from_the_attempts() {
     let upstream = falls_silent("").await;
     let deadlines = Deadlines { total: Some(PLENTY), ..deadlines() };
     let world = World { deadlines, ..World::new(remote(&[upstream.address])) };
-    let clearance = clearance(Address::Remote(world.remote.clone()), "{}", false);
+    let clearance = clearance(Address::Remote(world.remote.clone()), "{}", false).await;
     let late = Terms { began: Instant::now() - PLENTY + BRIEF, ..terms(deadlines) };
     let failure = world.providers.attempt(clearance, &late).await.expect_err("this must fail");
     assert_eq!(failure.cause, Cause::Timeout(Deadline::Total));
