@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cordon_ledger::short_path;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
@@ -13,8 +14,6 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-use crate::serve::short_path;
 
 /// An answer is at most this long: its rows have a limit of their own.
 const ANSWER_BYTES_MAX: usize = 256 << 20;

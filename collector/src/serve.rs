@@ -22,7 +22,7 @@ use tracing::warn;
 use crate::collector::Collector;
 use crate::config::Limits;
 
-pub use socket::{Socket, SocketError, short_path};
+pub use socket::{Socket, SocketError};
 
 /// Connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 64;

@@ -1,7 +1,13 @@
 //! The administration as operators and web pages meet it, with a scripted collector behind.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use cordon_ledger::short_path;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixListener},
@@ -26,14 +32,22 @@ struct World {
     address: SocketAddr,
     stop: Stop,
     served: JoinHandle<Drained>,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
+    /// The collector's.
+    socket: PathBuf,
     /// Told when the collector has read a request.
     asked: Arc<Notify>,
 }
 
 impl World {
     fn start() -> Self {
+        Self::with_collector_at(Path::new("collector.sock"))
+    }
+
+    fn with_collector_at(place: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let collector = folder.path().join(place);
+        std::fs::create_dir_all(collector.parent().unwrap()).unwrap();
         let mut settings = Settings::default();
         settings.limits.audit_deadline = Span(Duration::from_millis(500));
         let parties = Parties {
@@ -41,13 +55,14 @@ impl World {
             scope: Arc::new(scope),
             metrics: Arc::new(|| "# EOF\n".to_owned()),
             state: Arc::new(|| serde_json::json!({"ok": true})),
-            collector: folder.path().join("collector.sock"),
+            collector: collector.clone(),
         };
-        let socket = Socket::bind("listeners.admin", "127.0.0.1:0".parse().unwrap()).unwrap();
-        let (address, stop) = (socket.address(), Stop::default());
+        let bound = Socket::bind("listeners.admin", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let (address, stop) = (bound.address(), Stop::default());
         let order = stop.clone();
-        let served = tokio::spawn(async move { serve(socket, parties, &order).await });
-        Self { address, stop, served, folder, asked: Arc::new(Notify::new()) }
+        let served = tokio::spawn(async move { serve(bound, parties, &order).await });
+        let asked = Arc::new(Notify::new());
+        Self { address, stop, served, _folder: folder, socket: collector, asked }
     }
 
     /// Sends one request and gives back the whole answer as text.
@@ -79,7 +94,8 @@ impl World {
 
     /// A collector that answers one request with `answer` and gives back what it was asked.
     fn collector(&self, answer: &'static str) -> JoinHandle<String> {
-        let listener = UnixListener::bind(self.folder.path().join("collector.sock")).unwrap();
+        let (_folder, short) = short_path(&self.socket).unwrap();
+        let listener = UnixListener::bind(short).unwrap();
         let notice = Arc::clone(&self.asked);
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -202,6 +218,15 @@ async fn an_answer_that_breaks_off_is_no_answer() {
     let world = World::start();
     drop(world.collector("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{\"a\":1}"));
     assert_eq!(status(&world.post("/v1/audit/sql", "operator", "{}").await), "502");
+}
+
+#[tokio::test]
+async fn a_collector_deep_under_long_names_is_reached() {
+    let world = World::with_collector_at(&Path::new(&"d".repeat(120)).join("collector.sock"));
+    let asked = world.collector("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]");
+    let answer = world.post("/v1/audit/sql", "operator", "{}").await;
+    assert!(answer.ends_with("\r\n\r\n[]"), "{answer}");
+    timeout(PATIENCE, asked).await.unwrap().unwrap();
 }
 
 #[tokio::test]
