@@ -230,10 +230,21 @@ async fn a_collector_deep_under_long_names_is_reached() {
 }
 
 #[tokio::test]
-async fn a_statement_over_its_limit_and_unknown_paths_are_refused() {
+async fn a_body_may_be_as_long_as_the_text_of_its_refusal_says() {
     let world = World::start();
-    let large = world.post("/v1/audit/sql", "operator", &"x".repeat(2 << 20)).await;
-    assert_eq!(status(&large), "413");
+    let body = |bytes: usize| format!("{{{}}}", " ".repeat(bytes - 2));
+    let larger = world.post("/v1/audit/sql", "operator", &body((128 << 10) + 1)).await;
+    assert_eq!(status(&larger), "413");
+    assert!(larger.contains("send at most 128 KiB"), "{larger}");
+    let asked = world.collector("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]");
+    assert_eq!(status(&world.post("/v1/audit/sql", "operator", &body(128 << 10)).await), "200");
+    let asked = timeout(PATIENCE, asked).await.unwrap().unwrap();
+    assert!(asked.ends_with(&body(128 << 10)));
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_refused() {
+    let world = World::start();
     let unknown = world.get("/v1/nothing", "").await;
     assert_eq!(status(&unknown), "404");
     assert!(unknown.contains("/v1/audit/sql"), "{unknown}");
