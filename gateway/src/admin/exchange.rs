@@ -15,13 +15,13 @@ use crate::{
         guard::{Guard, NotHeard},
     },
     listener::{
-        After, Announced, Head, Limits, Outlet, ReceivedBody, Requests, after_unread, check_head,
+        After, Announced, Head, Limits, Outlet, Requests, after_unread, check_head,
         drain::{Stage, Stop},
-        gauges::Budget,
         insert_header, plain_head, receive,
     },
     pipeline::{BodyFault, ReplyBody},
     quantity::Size,
+    room::Budget,
 };
 
 /// Answers the requests of the administration listener.
@@ -68,7 +68,7 @@ const PAGES: [(&str, &str, Page); 5] = [
 impl Requests for Exchange {
     async fn answer(&self, session: &mut ServerSession, head: Head) -> After {
         let announced = match head {
-            Head::Whole => check_head(session, self.limits.head_bytes_max.0),
+            Head::Whole => check_head(session),
             Head::Malformed => return self.refuse_malformed(session).await,
         };
         let Ok(announced) = announced else { return self.refuse_malformed(session).await };
@@ -135,14 +135,12 @@ impl Exchange {
             Err(BodyFault::Gone) => return After::Close,
             Err(fault) => return self.refuse(session, announced, &fault.into()).await,
         };
-        let ReceivedBody { bytes, reservation } = body;
         let asked = tokio::select! {
             biased;
             () = self.stop.reached(Stage::Cut) => Err(CollectorError::Down),
-            asked = self.collector.ask(path, &scope, bytes) => asked,
+            asked = self.collector.ask(path, &scope, body) => asked,
             _ = session.read_body_or_idle(true) => return After::Close,
         };
-        drop(reservation);
         let (head, body) = match asked {
             Ok(answer) => {
                 let mut head = plain_head(answer.status.as_u16(), JSON);

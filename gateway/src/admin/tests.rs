@@ -261,7 +261,7 @@ async fn a_statement_that_runs_too_long_does_not_hold_up_the_end() {
     let ordering = async move {
         asked.notified().await;
         stop.drain();
-        stop.cut();
+        stop.hurry();
     };
     let (answer, ()) = tokio::join!(world.post("/v1/audit/sql", "operator", "{}"), ordering);
     assert_eq!(status(&answer), "503");

@@ -1,9 +1,12 @@
 //! From a final head to an answer that may go to the client: the whole body, or a stream whose
 //! first token is here. Until then another upstream can still be asked.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::{
     catalog::facts::Deadlines,
@@ -15,6 +18,7 @@ use crate::{
     },
     providers::{Attempt, Cause, Deadline, Failure, Side},
     record::{AttemptEnd, Entry, Outcome},
+    room::Budget,
     wire::{openai_chat, sse::Reader},
 };
 
@@ -30,12 +34,14 @@ pub enum Answer {
     Stream(Box<StreamState>),
 }
 
-/// How an attempt is opened: its deadlines and what the client asked of the stream.
-#[derive(Debug, Clone, Copy)]
+/// How an attempt is opened: its deadlines, what the client asked of the stream, and the room
+/// that an answer held whole takes.
+#[derive(Debug, Clone)]
 pub(crate) struct Opening {
     pub(crate) deadlines: Deadlines,
     pub(crate) began: Instant,
     pub(crate) include_usage: bool,
+    pub(crate) room: Arc<Budget>,
 }
 
 impl Opening {
@@ -68,14 +74,16 @@ impl Opening {
         entry: &mut Entry,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        let mut body = BytesMut::new();
+        let mut body = self.room.collect();
         let (mut until, mut name) =
             self.until(started + self.deadlines.first_token, Deadline::FirstToken);
         while let Some(bytes) = attempt.next(until, name).await? {
             if body.is_empty() {
                 entry.first_token();
             }
-            body.extend_from_slice(&bytes);
+            if !body.push(&bytes) {
+                return Err(Failure::new(Side::Gateway, Cause::NoRoom, attempt.traffic()));
+            }
             (until, name) = self.until(Instant::now() + self.deadlines.gap, Deadline::Gap);
         }
         let body = body.freeze();
@@ -105,7 +113,7 @@ impl Opening {
             return Err(Failure::new(Side::Upstream, Cause::Protocol, attempt.traffic()));
         }
         let (until, name) = self.until(started + self.deadlines.first_token, Deadline::FirstToken);
-        let mut state = StreamState::new(*self, Reader::new(LEAD_BYTES_MAX));
+        let mut state = StreamState::new(self.clone(), Reader::new(LEAD_BYTES_MAX));
         while !state.has_begun() {
             let Some(bytes) = attempt.next(until, name).await? else {
                 state.upstream_ended();

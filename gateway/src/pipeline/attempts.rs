@@ -82,7 +82,9 @@ impl Pipeline {
             Refusal::AuditUnavailable
         })?;
         let deadlines = effective(&judged.route.deadlines, stream);
-        let opening = Opening { deadlines, began, include_usage: judged.call.include_usage() };
+        let include_usage = judged.call.include_usage();
+        let room = Arc::clone(&self.parts.room);
+        let opening = Opening { deadlines, began, include_usage, room };
         let started = Instant::now();
         let opened = match self.parts.providers.attempt(clearance, &deadlines, started).await {
             Ok(attempt) => opening.open(attempt, entry, stream, started).await,
@@ -143,7 +145,8 @@ fn trouble(failure: &Failure) -> Trouble {
     match &failure.cause {
         Cause::Connect | Cause::Tls => Trouble::Unreached { again: false },
         Cause::ClosedBeforeHead => Trouble::Unreached { again: true },
-        Cause::Timeout(Deadline::Total) => Trouble::Refused,
+        // Another upstream's answer would need room as well.
+        Cause::Timeout(Deadline::Total) | Cause::NoRoom => Trouble::Refused,
         Cause::Timeout(Deadline::Connect) => Trouble::Unreached { again: false },
         Cause::Timeout(Deadline::FirstToken | Deadline::Gap) => Trouble::Silent,
         Cause::BrokenBody | Cause::Protocol | Cause::TooLarge => Trouble::Broken,

@@ -26,6 +26,9 @@ pub enum Refusal {
     TooSlow,
     Framing,
     UnknownPath,
+    WrongMethod {
+        allow: &'static str,
+    },
     UnknownModel {
         asked: String,
         known: Vec<String>,
@@ -54,6 +57,7 @@ pub struct Told {
     pub retry_after_s: Option<u64>,
     /// A 503 that waiting cannot cure.
     pub never_retry: bool,
+    pub allow: Option<&'static str>,
     pub outcome: Outcome,
 }
 
@@ -70,6 +74,7 @@ impl Told {
             param: None,
             retry_after_s: None,
             never_retry: false,
+            allow: None,
             outcome: Outcome::Error,
         }
     }
@@ -122,6 +127,10 @@ impl Refusal {
                 "no such path; this gateway answers POST /v1/chat/completions, GET /v1/models, \
                  GET /healthz and GET /readyz",
             ),
+            Self::WrongMethod { allow } => Told {
+                allow: Some(*allow),
+                ..Told::invalid(405, "method_not_supported", format!("this path knows {allow}"))
+            },
             Self::UnknownModel { asked, known } => unknown_model(asked, known),
             Self::Denied(denial) => denied(denial),
             Self::Upstream(failure) => upstream(failure),
@@ -242,6 +251,7 @@ fn upstream(failure: &Failure) -> Told {
     let wait = failure.retry_after.map(|wait: Duration| wait.as_secs().max(1));
     let mut told = match (&failure.cause, failure.status) {
         (Cause::LocalBusy, _) => Told::overloaded("the local model is busy"),
+        (Cause::NoRoom, _) => return Refusal::NoRoom.told(),
         (Cause::LocalUnavailable, _) => return Refusal::NoEligibleUpstream.told(),
         (Cause::Timeout(_), _) => Told::new(
             504,
