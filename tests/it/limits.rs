@@ -110,7 +110,8 @@ fn bodies_and_whole_answers_share_one_room() {
     assert_eq!(second.connections(), 0, "its answer would need room as well");
     world.call(&answer.call_id());
     let attempt = &world.attempts(&answer.call_id())[0];
-    assert_eq!((&attempt["error_type"], &attempt["side"]), (&"no_room".into(), &"gateway".into()));
+    assert_eq!(attempt["error_type"], "no_room");
+    assert_eq!(attempt["side"], "gateway");
     drop(held);
     holds(&world, 0);
     assert_eq!(world.ask("hello").status, 200);
