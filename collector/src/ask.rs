@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cordon_ledger::short_path;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
@@ -14,9 +15,9 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::serve::{encoded, short_path};
+use crate::serve::encoded;
 
-/// An answer is at most this long: the collector's own limit is smaller.
+/// An answer is at most this long: its rows have a limit of their own.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How long an answer may take; the collector's own deadlines are shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(150);

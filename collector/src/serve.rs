@@ -25,7 +25,7 @@ use crate::collector::Collector;
 use crate::config::Limits;
 
 pub use name::encoded;
-pub use socket::{Socket, SocketError, short_path};
+pub use socket::{Socket, SocketError};
 
 /// Connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 64;

@@ -110,8 +110,8 @@ pub async fn serve_beside<C: Calls>(
     let calls = async {
         let drained = listener::serve(ai.0, ai.1, stop).await;
         after.drain();
-        if stop.is_cut() {
-            after.cut();
+        if stop.is_hurried() {
+            after.hurry();
         }
         drained
     };

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod folder;
 pub mod listeners;
 pub mod settings;
+mod values;
 
 use std::{
     io::Read,
@@ -27,7 +28,7 @@ use crate::{
     config::{
         document::Document,
         fault::{Fault, Faults, path_text},
-        settings::{LedgerMode, Settings},
+        settings::Settings,
     },
     identity::organisation::Organisation,
     local, policy, providers,
@@ -216,45 +217,13 @@ impl Written {
         Fault { line: self.places.find(setting), setting: path_text(setting), problem }
     }
 
-    /// What is wrong with single values, whatever the others are.
+    /// What is wrong with values that any part could read.
     fn value_faults(&self) -> Vec<Fault> {
-        let settings = &self.settings;
-        let (policy, ledger, identity) = (&settings.policy, &settings.ledger, &settings.identity);
-        let same = settings.listeners.ai == settings.listeners.admin;
-        let checks: [(bool, &str, &str); 11] = [
-            (
-                same && settings.listeners.ai.port() != 0,
-                "listeners.admin",
-                "calls and administration need an address each: choose another port",
-            ),
-            (
-                ledger.mode == LedgerMode::BestEffort,
-                "ledger.mode",
-                "`best_effort` is not built yet: use `required` or `required_full`",
-            ),
-            (ledger.segment_bytes.0 < 1 << 20, "ledger.segment_bytes", "use at least `1MiB`"),
-            (ledger.segment_bytes.0 > 256 << 20, "ledger.segment_bytes", "use at most `256MiB`"),
-            (
-                ledger.bytes_max.0 < ledger.segment_bytes.0.saturating_mul(2),
-                "ledger.bytes_max",
-                "two segments must fit: use at least twice `ledger.segment_bytes`",
-            ),
-            (policy.deadline.0.is_zero(), "policy.deadline", "no decision takes no time"),
-            (policy.threads == 0, "policy.threads", "use at least 1"),
-            (policy.queue_max == 0, "policy.queue_max", "use at least 1"),
-            (policy.packs.is_empty(), "policy.packs", "name at least one pack, like `org`"),
-            (identity.calls_at_once_max == 0, "identity.calls_at_once_max", "use at least 1"),
-            (
-                identity.refused_per_second_max == 0,
-                "identity.refused_per_second_max",
-                "use at least 1",
-            ),
-        ];
-        let wrong = checks.into_iter().filter(|(wrong, _, _)| *wrong);
+        let wrong = values::wrong(&self.settings).into_iter();
         wrong
-            .map(|(_, setting, problem)| {
-                let path: Vec<_> = setting.split('.').map(str::to_owned).collect();
-                self.fault(&path, problem.to_owned())
+            .map(|wrong| {
+                let path: Vec<_> = wrong.setting.split('.').map(str::to_owned).collect();
+                self.fault(&path, wrong.problem.to_owned())
             })
             .collect()
     }

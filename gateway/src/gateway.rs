@@ -35,6 +35,7 @@ use crate::{
         body::Body,
         metrics::{Metrics, Reading},
     },
+    room::Budget,
     store::{Store, StoreError},
 };
 
@@ -70,6 +71,8 @@ pub struct Gateway {
     pub(crate) recorder: Recorder,
     pub(crate) providers: Providers,
     pub(crate) metrics: Arc<Metrics>,
+    /// For every body that is held: requests, and answers that come whole.
+    pub(crate) room: Arc<Budget>,
     /// Whose data it is where neither key nor client names a region.
     pub(crate) regions: Arc<[Country]>,
     /// When the gateway started, in seconds since 1970: `created` of its models.
@@ -114,6 +117,7 @@ impl Gateway {
             recorder,
             providers,
             metrics,
+            room: Arc::new(Budget::new(config.listeners.limits.buffered_bytes_max.0)),
             regions: Arc::new([region]),
             started_s: seconds(SystemTime::now()),
             local_fault,

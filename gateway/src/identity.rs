@@ -133,10 +133,15 @@ impl Caller {
         self.used.run(self.calls_at_once_max)
     }
 
-    /// Counts a call that policy refused; `false` where the key has had more of them within
-    /// this second than it may.
-    pub fn may_be_refused(&self, now: Instant) -> bool {
-        self.used.refuse(now) <= self.refused_per_second_max
+    /// Counts a call that policy refused.
+    pub fn count_refusal(&self, now: Instant) {
+        self.used.refuse(now);
+    }
+
+    /// Whether policy has refused as many calls of the key within this second as it may: until
+    /// the second ends the key waits, and costs no inspection and no decision.
+    pub fn is_refused_often(&self, now: Instant) -> bool {
+        self.used.refused(now) >= self.refused_per_second_max
     }
 
     /// Calls that run with this key now.

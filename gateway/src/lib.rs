@@ -5,6 +5,7 @@
 
 pub mod quantity;
 pub mod secret;
+pub mod room;
 pub mod store;
 pub mod identity;
 pub mod wire;

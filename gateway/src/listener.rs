@@ -20,7 +20,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use http::request::Parts;
 
-pub(crate) use body::{ReceivedBody, receive};
+pub(crate) use body::receive;
 pub(crate) use connection::{After, Connections, Head, Requests};
 pub(crate) use exchange::after_unread;
 pub(crate) use head::{Announced, check as check_head};
@@ -45,12 +45,16 @@ pub trait Calls: Send + Sync + 'static {
     /// A proven caller's call, whose body is unread.
     type Admitted: Send;
 
-    /// Proves the caller from the head and opens the record.
+    /// Proves the caller from the head, opens the record, and checks what the head alone decides.
     ///
     /// # Errors
-    /// The reply that refuses the caller.
-    #[expect(clippy::result_large_err, reason = "the error is the answer, made once per refusal")]
-    fn admit(&self, head: &Parts, format: Format, id: CallId) -> Result<Self::Admitted, Reply>;
+    /// The reply that refuses the call.
+    fn admit(
+        &self,
+        head: &Parts,
+        format: Format,
+        id: CallId,
+    ) -> impl Future<Output = Result<Self::Admitted, Reply>> + Send;
 
     /// Answers an admitted call whose body has been read.
     fn answer(&self, call: Self::Admitted, body: Bytes) -> impl Future<Output = Reply> + Send;
@@ -60,6 +64,9 @@ pub trait Calls: Send + Sync + 'static {
 
     /// `GET /v1/models` for a proven caller.
     fn models(&self, head: &Parts, id: CallId) -> Reply;
+
+    /// The answer to a call whose `answer` was cut: it is on record, and not counted once more.
+    fn interrupted(&self, id: CallId) -> Reply;
 
     /// What is refused before there is a call.
     fn turn_away(&self, why: TurnedAway, id: CallId) -> Reply;
@@ -87,7 +94,7 @@ pub struct Parties<C> {
     pub settings: Settings,
     pub calls: Arc<C>,
     pub readiness: AskReadiness,
-    /// Made by [`gauges()`], so that the metrics can read them.
+    /// Shared with the metrics.
     pub gauges: Gauges,
 }
 
@@ -95,11 +102,6 @@ impl<C> fmt::Debug for Parties<C> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Parties").field("settings", &self.settings).finish_non_exhaustive()
     }
-}
-
-/// The budgets that `limits` sets, to be shared by listener and metrics.
-pub fn gauges(limits: &Limits) -> Gauges {
-    Gauges::new(u64::from(limits.calls_in_flight_max), limits.buffered_bytes_max.0)
 }
 
 /// Serves `socket` until `stop` drains it and its calls have ended, at the latest shortly after

@@ -40,19 +40,14 @@ pub struct Pipeline {
     pub(crate) parts: Arc<Gateway>,
 }
 
-/// A proven call whose body is unread. Dropping it records `cancelled`.
+/// A proven call within its key's limits, whose body is unread. Dropping it records `cancelled`.
 #[derive(Debug)]
 pub struct Admitted {
     entry: Entry,
     caller: Arc<Caller>,
-    /// What the head alone allows, or why the call is refused once its body has been read.
-    checked: Result<Checked, Refusal>,
-}
-
-/// The key's place among its running calls, and what the client declares.
-#[derive(Debug)]
-struct Checked {
+    /// The key's place among its running calls.
     running: Running,
+    /// What the client declares.
     declared: Declared,
 }
 
@@ -68,9 +63,14 @@ impl Pipeline {
         Self { parts }
     }
 
-    /// Proves the caller from the head and opens the record; the body is unread.
-    #[expect(clippy::result_large_err, reason = "the error is the answer, made once per refusal")]
-    pub fn admit(&self, head: &Parts, _format: Format, call_id: CallId) -> Result<Admitted, Reply> {
+    /// Proves the caller from the head and opens the record; the body is unread. What the head
+    /// alone refuses is refused here, before the body takes room and time.
+    pub async fn admit(
+        &self,
+        head: &Parts,
+        _format: Format,
+        call_id: CallId,
+    ) -> Result<Admitted, Reply> {
         let caller = self.prove(head, call_id)?;
         let entry = match self.parts.recorder.open(&caller, call_id) {
             Ok(entry) => entry,
@@ -79,15 +79,10 @@ impl Pipeline {
                 return Err(reply::unrecorded(&Refusal::AuditUnavailable, call_id));
             }
         };
-        let checked = self.check(head, &caller);
-        Ok(Admitted { entry, caller, checked })
-    }
-
-    fn check(&self, head: &Parts, caller: &Arc<Caller>) -> Result<Checked, Refusal> {
-        let running = self.parts.keys.run(caller).ok_or(Refusal::KeyBusy)?;
-        let declared = Declared::read(&head.headers)
-            .map_err(|fault| Refusal::Declaration(fault.to_string()))?;
-        Ok(Checked { running, declared })
+        match check(head, &caller) {
+            Ok((running, declared)) => Ok(Admitted { entry, caller, running, declared }),
+            Err(refusal) => Err(reply::refused(entry, &refusal).await),
+        }
     }
 
     #[expect(clippy::result_large_err, reason = "the error is the answer, made once per refusal")]
@@ -105,18 +100,16 @@ impl Pipeline {
 
     /// Answers an admitted call whose body has been read.
     pub async fn answer(&self, admitted: Admitted, body: Bytes) -> Reply {
-        let Admitted { mut entry, caller, checked } = admitted;
+        let Admitted { mut entry, caller, running, declared } = admitted;
         entry.received(body.len());
-        let Checked { running, declared } = match checked {
-            Ok(checked) => checked,
-            Err(refusal) => return reply::refused(entry, &refusal).await,
-        };
         match self.judge_and_attempt(&mut entry, &caller, &declared, body).await {
             Ok(answer) => answer.into_reply(entry, running).await,
-            Err(Refusal::Denied(_)) if !self.parts.keys.may_be_refused(&caller) => {
-                reply::refused(entry, &Refusal::KeyRefusedOften).await
+            Err(refusal) => {
+                if let Refusal::Denied(_) = refusal {
+                    caller.count_refusal(Instant::now());
+                }
+                reply::refused(entry, &refusal).await
             }
-            Err(refusal) => reply::refused(entry, &refusal).await,
         }
     }
 
@@ -219,11 +212,27 @@ impl Pipeline {
         self.parts.recorder.interrupting();
     }
 
+    /// The answer to a call that was cut; its record is closed by its end.
+    pub fn interrupted(&self, call_id: CallId) -> Reply {
+        reply::unrecorded(&Refusal::Draining, call_id)
+    }
+
     /// What is refused before there is a call.
     pub fn turn_away(&self, why: &TurnedAway, call_id: CallId) -> Reply {
         self.parts.recorder.refused(why.reason());
         reply::unrecorded(&why.refusal(), call_id)
     }
+}
+
+/// What the head alone decides: the key's limits, and whether its declarations can be read.
+fn check(head: &Parts, caller: &Caller) -> Result<(Running, Declared), Refusal> {
+    if caller.is_refused_often(Instant::now()) {
+        return Err(Refusal::KeyRefusedOften);
+    }
+    let running = caller.run().ok_or(Refusal::KeyBusy)?;
+    let declared =
+        Declared::read(&head.headers).map_err(|fault| Refusal::Declaration(fault.to_string()))?;
+    Ok((running, declared))
 }
 
 /// Everything that was made of one call before it is attempted.

@@ -97,6 +97,8 @@ pub enum Cause {
     Status,
     /// The answer was larger than its limit.
     TooLarge,
+    /// The answer was larger than what we may hold besides all we hold already.
+    NoRoom,
     /// The local model is not there.
     LocalUnavailable,
     /// The local model's queue is full.
@@ -204,6 +206,7 @@ impl Cause {
             Self::Timeout(Deadline::Total) => "timeout_total",
             Self::Status => "status",
             Self::TooLarge => "too_large",
+            Self::NoRoom => "no_room",
             Self::LocalUnavailable => "local_unavailable",
             Self::LocalBusy => "local_busy",
         }
@@ -461,6 +464,7 @@ fn unreachable(cause: &Cause) -> &'static str {
         | Cause::Protocol
         | Cause::Status
         | Cause::TooLarge
+        | Cause::NoRoom
         | Cause::LocalUnavailable
         | Cause::LocalBusy => "refuses the connection: check host and port",
     }

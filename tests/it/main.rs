@@ -8,6 +8,7 @@ mod crash;
 mod dashboard;
 mod faults;
 mod local;
+mod limits;
 mod policy;
 mod secrets;
 mod tampering;

@@ -320,6 +320,12 @@ impl World {
         }
     }
 
+    /// Orders the gateway to stop, as an operator would.
+    pub fn order_to_stop(&self) {
+        let child = self.gateway.as_ref().expect("it runs");
+        signal(child, rustix::process::Signal::TERM);
+    }
+
     /// Stops the gateway as an operator would and waits for its end.
     pub fn stop(&mut self) {
         let Some(mut child) = self.gateway.take() else { return };

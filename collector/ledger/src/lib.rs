@@ -7,6 +7,7 @@
 pub mod canon;
 pub mod event;
 pub mod disk;
+pub mod socket;
 pub mod frame;
 pub mod segment;
 pub mod mark;
@@ -20,3 +21,4 @@ pub use append::{AppendError, Ledger, Observer, Options, Place, Receipt, Status}
 pub use disk::{RealDisk, Storage};
 pub use event::{DecisionBody, Draft, Event, Kind, Position, Writer};
 pub use recover::{OpenCall, OpenError, Recovered};
+pub use socket::short_path;

@@ -1,16 +1,13 @@
 //! The socket: bound in a folder of mode 0700, gone when it is dropped.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use cordon_ledger::short_path;
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
-
-/// The kernel takes paths of up to 107 bytes; a few are spared.
-const PATH_BYTES_MAX: usize = 100;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -59,19 +56,4 @@ impl Drop for Socket {
         // One that is gone already is as good.
         drop(std::fs::remove_file(&self.path));
     }
-}
-
-/// A name for `path` that the kernel takes even where `path` is too long: through the open folder,
-/// which must be kept for as long as the name is used.
-///
-/// # Errors
-/// The folder cannot be opened.
-pub fn short_path(path: &Path) -> io::Result<(Option<File>, PathBuf)> {
-    if path.as_os_str().len() <= PATH_BYTES_MAX {
-        return Ok((None, path.to_owned()));
-    }
-    let folder = File::open(path.parent().unwrap_or(Path::new(".")))?;
-    let name = path.file_name().unwrap_or_default();
-    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-    Ok((Some(folder), short))
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-use crate::admin::Scope;
+use crate::{admin::Scope, gateway::supervisor};
 
 /// Asks the collector.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Collector {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, CollectorError> {
         let stream =
-            UnixStream::connect(&self.socket).await.map_err(|_refused| CollectorError::Down)?;
+            supervisor::connect(&self.socket).await.map_err(|_refused| CollectorError::Down)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|_refused| CollectorError::Down)?;

@@ -15,13 +15,13 @@ use crate::{
         guard::{Guard, NotHeard},
     },
     listener::{
-        After, Announced, Head, Limits, Outlet, ReceivedBody, Requests, after_unread, check_head,
+        After, Announced, Head, Limits, Outlet, Requests, after_unread, check_head,
         drain::{Stage, Stop},
-        gauges::Budget,
         insert_header, plain_head, receive,
     },
     pipeline::{BodyFault, ReplyBody},
     quantity::Size,
+    room::Budget,
 };
 
 /// Answers the requests of the administration listener.
@@ -51,9 +51,10 @@ struct Refused {
     message: String,
 }
 
-/// One statement, and all statements that are read at once.
-const STATEMENT_BYTES_MAX: u64 = 64 << 10;
-const STATEMENTS_BYTES_MAX: u64 = 16 << 20;
+/// One body: twice the collector's longest statement, for its escapes and the JSON around it.
+const BODY_BYTES_MAX: u64 = 128 << 10;
+/// All bodies that are held at once.
+const BODIES_BYTES_MAX: u64 = 16 << 20;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PAGES: [(&str, &str, Page); 5] = [
     ("/metrics", "GET, HEAD", Page::Metrics),
@@ -67,7 +68,7 @@ const PAGES: [(&str, &str, Page); 5] = [
 impl Requests for Exchange {
     async fn answer(&self, session: &mut ServerSession, head: Head) -> After {
         let announced = match head {
-            Head::Whole => check_head(session, self.limits.head_bytes_max.0),
+            Head::Whole => check_head(session),
             Head::Malformed => return self.refuse_malformed(session).await,
         };
         let Ok(announced) = announced else { return self.refuse_malformed(session).await };
@@ -104,9 +105,9 @@ const JSON: &str = "application/json";
 impl Exchange {
     pub(crate) fn new(parties: Parties, guard: Guard, stop: Stop) -> Self {
         let mut limits = parties.settings.limits.clone();
-        limits.body_bytes_max = Size(STATEMENT_BYTES_MAX);
+        limits.body_bytes_max = Size(BODY_BYTES_MAX);
         let collector = Collector::new(parties.collector.clone(), limits.audit_deadline.0);
-        let room = Arc::new(Budget::new(STATEMENTS_BYTES_MAX));
+        let room = Arc::new(Budget::new(BODIES_BYTES_MAX));
         Self { parties, guard, collector, limits, room, stop }
     }
 
@@ -134,14 +135,12 @@ impl Exchange {
             Err(BodyFault::Gone) => return After::Close,
             Err(fault) => return self.refuse(session, announced, &fault.into()).await,
         };
-        let ReceivedBody { bytes, reservation } = body;
         let asked = tokio::select! {
             biased;
             () = self.stop.reached(Stage::Cut) => Err(CollectorError::Down),
-            asked = self.collector.ask(path, &scope, bytes) => asked,
+            asked = self.collector.ask(path, &scope, body) => asked,
             _ = session.read_body_or_idle(true) => return After::Close,
         };
-        drop(reservation);
         let (head, body) = match asked {
             Ok(answer) => {
                 let mut head = plain_head(answer.status.as_u16(), JSON);
@@ -254,8 +253,9 @@ impl From<CollectorError> for Refused {
 
 impl From<BodyFault> for Refused {
     fn from(fault: BodyFault) -> Self {
+        let too_large = format!("send at most {} KiB", BODY_BYTES_MAX >> 10);
         let (status, kind, message) = match fault {
-            BodyFault::TooLarge => (413, "request_too_large", "a statement may have 1 MiB"),
+            BodyFault::TooLarge => (413, "request_too_large", too_large.as_str()),
             BodyFault::NoRoom => (503, "overloaded_error", "too many statements are sent at once"),
             BodyFault::TooSlow => (400, "invalid_request_error", "the statement came too slowly"),
             BodyFault::Encoded => (415, "invalid_request_error", "send no `Content-Encoding`"),

@@ -1,7 +1,13 @@
 //! The administration as operators and web pages meet it, with a scripted collector behind.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use cordon_ledger::short_path;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixListener},
@@ -26,14 +32,22 @@ struct World {
     address: SocketAddr,
     stop: Stop,
     served: JoinHandle<Drained>,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
+    /// The collector's.
+    socket: PathBuf,
     /// Told when the collector has read a request.
     asked: Arc<Notify>,
 }
 
 impl World {
     fn start() -> Self {
+        Self::with_collector_at(Path::new("collector.sock"))
+    }
+
+    fn with_collector_at(place: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let collector = folder.path().join(place);
+        std::fs::create_dir_all(collector.parent().unwrap()).unwrap();
         let mut settings = Settings::default();
         settings.limits.audit_deadline = Span(Duration::from_millis(500));
         let parties = Parties {
@@ -41,13 +55,14 @@ impl World {
             scope: Arc::new(scope),
             metrics: Arc::new(|| "# EOF\n".to_owned()),
             state: Arc::new(|| serde_json::json!({"ok": true})),
-            collector: folder.path().join("collector.sock"),
+            collector: collector.clone(),
         };
-        let socket = Socket::bind("listeners.admin", "127.0.0.1:0".parse().unwrap()).unwrap();
-        let (address, stop) = (socket.address(), Stop::default());
+        let bound = Socket::bind("listeners.admin", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let (address, stop) = (bound.address(), Stop::default());
         let order = stop.clone();
-        let served = tokio::spawn(async move { serve(socket, parties, &order).await });
-        Self { address, stop, served, folder, asked: Arc::new(Notify::new()) }
+        let served = tokio::spawn(async move { serve(bound, parties, &order).await });
+        let asked = Arc::new(Notify::new());
+        Self { address, stop, served, _folder: folder, socket: collector, asked }
     }
 
     /// Sends one request and gives back the whole answer as text.
@@ -79,7 +94,8 @@ impl World {
 
     /// A collector that answers one request with `answer` and gives back what it was asked.
     fn collector(&self, answer: &'static str) -> JoinHandle<String> {
-        let listener = UnixListener::bind(self.folder.path().join("collector.sock")).unwrap();
+        let (_folder, short) = short_path(&self.socket).unwrap();
+        let listener = UnixListener::bind(short).unwrap();
         let notice = Arc::clone(&self.asked);
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -205,10 +221,30 @@ async fn an_answer_that_breaks_off_is_no_answer() {
 }
 
 #[tokio::test]
-async fn a_statement_over_its_limit_and_unknown_paths_are_refused() {
+async fn a_collector_deep_under_long_names_is_reached() {
+    let world = World::with_collector_at(&Path::new(&"d".repeat(120)).join("collector.sock"));
+    let asked = world.collector("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]");
+    let answer = world.post("/v1/audit/sql", "operator", "{}").await;
+    assert!(answer.ends_with("\r\n\r\n[]"), "{answer}");
+    timeout(PATIENCE, asked).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_body_may_be_as_long_as_the_text_of_its_refusal_says() {
     let world = World::start();
-    let large = world.post("/v1/audit/sql", "operator", &"x".repeat(2 << 20)).await;
-    assert_eq!(status(&large), "413");
+    let body = |bytes: usize| format!("{{{}}}", " ".repeat(bytes - 2));
+    let larger = world.post("/v1/audit/sql", "operator", &body((128 << 10) + 1)).await;
+    assert_eq!(status(&larger), "413");
+    assert!(larger.contains("send at most 128 KiB"), "{larger}");
+    let asked = world.collector("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]");
+    assert_eq!(status(&world.post("/v1/audit/sql", "operator", &body(128 << 10)).await), "200");
+    let asked = timeout(PATIENCE, asked).await.unwrap().unwrap();
+    assert!(asked.ends_with(&body(128 << 10)));
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_refused() {
+    let world = World::start();
     let unknown = world.get("/v1/nothing", "").await;
     assert_eq!(status(&unknown), "404");
     assert!(unknown.contains("/v1/audit/sql"), "{unknown}");
@@ -225,7 +261,7 @@ async fn a_statement_that_runs_too_long_does_not_hold_up_the_end() {
     let ordering = async move {
         asked.notified().await;
         stop.drain();
-        stop.cut();
+        stop.hurry();
     };
     let (answer, ()) = tokio::join!(world.post("/v1/audit/sql", "operator", "{}"), ordering);
     assert_eq!(status(&answer), "503");

@@ -94,7 +94,7 @@ async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
         Socket::bind("listeners.admin", config.listeners.admin).map_err(CliError::failed)?;
     let gateway = Arc::new(Gateway::build(&config).await.map_err(CliError::failed)?);
     let stop = Stop::default();
-    stop.at_signals().map_err(CliError::failed)?;
+    stop.at_signals(config.listeners.limits.leave_grace.0).map_err(CliError::failed)?;
     let tasks = Tasks::start(&gateway).await;
     let collector = start_collector(&config, arguments, &gateway).await?;
     welcome(&config, (&ai, &admin), &gateway);
@@ -192,13 +192,13 @@ async fn summarise(gateway: Arc<Gateway>, stopped: watch::Receiver<bool>) {
 }
 
 fn watched_gauges(config: &Config, gateway: &Gateway) -> Gauges {
-    let gauges = listener::gauges(&config.listeners.limits);
+    let gauges = Gauges::new(&config.listeners.limits, Arc::clone(&gateway.room));
     let calls = Arc::clone(&gauges.calls);
     let reading = Reading(Arc::new(move || calls.used()));
     gateway.metrics.watch("cordon_calls_in_flight", "Calls running now", reading);
     let bytes = Arc::clone(&gauges.bytes);
     let reading = Reading(Arc::new(move || bytes.used()));
-    gateway.metrics.watch("cordon_buffered_bytes", "Bytes of request bodies held", reading);
+    gateway.metrics.watch("cordon_buffered_bytes", "Bytes of bodies held", reading);
     gauges
 }
 
@@ -220,6 +220,12 @@ fn readiness(gateway: &Arc<Gateway>, collector: Option<&Supervisor>) -> listener
                 "the keys were last read {seconds} s ago: the database cannot be read, and what \
                  is revoked there still works"
             ));
+        }
+        if !gateway.keys.changes_are_recorded() {
+            told.warnings.push(
+                "changes of keys are in force and not recorded: the ledger does not take them"
+                    .to_owned(),
+            );
         }
         if collects && gateway.metrics.collector_up.get() == 0 {
             told.warnings.push("the collector does not answer: audit queries wait".to_owned());

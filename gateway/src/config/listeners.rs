@@ -49,7 +49,8 @@ pub struct Limits {
     pub head_bytes_max: Size,
     /// One body; what is larger cannot be inspected and is answered 413.
     pub body_bytes_max: Size,
-    /// All bodies held at once; what does not fit is answered 503 at once.
+    /// All bodies held at once, requests and answers that come whole, each counted once; what does
+    /// not fit is answered 503 at once.
     pub buffered_bytes_max: Size,
     /// From a request's first byte to the end of its head.
     pub head_deadline: Span,
@@ -64,7 +65,10 @@ pub struct Limits {
     pub discard_bytes_max: Size,
     /// How long it is read and thrown away.
     pub discard_deadline: Span,
-    /// How long calls in flight may go on after the order to stop.
+    /// How long calls are still served after the order to stop, while `/readyz` says 503: the time
+    /// that a load balancer takes to see it. A second signal ends it.
+    pub leave_grace: Span,
+    /// How long calls in flight may go on after that.
     pub drain_deadline: Span,
     /// How long the collector may take for one statement.
     pub audit_deadline: Span,
@@ -99,6 +103,7 @@ impl Default for Limits {
             write_stall_deadline: seconds(30),
             discard_bytes_max: Size(64 * MIB),
             discard_deadline: seconds(5),
+            leave_grace: seconds(0),
             drain_deadline: seconds(10),
             audit_deadline: seconds(60),
         }

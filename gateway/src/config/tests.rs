@@ -75,6 +75,7 @@ fn a_fault_is_told_with_its_line_and_what_to_do() {
         ("127.0.0.1:9/v1", "10.1.1.1:9/v1", "10.1.1.1", "`plaintext = true`"),
         ("8081", "8080", "admin = ", "an address each"),
         ("[\"local/smollm2", "[\"locl/smollm2", "locl", "nearest is `local/"),
+        ("\"512MiB\"", "\"95MiB\"", "95MiB", "and `providers.answer_bytes_max` together"),
     ] {
         let text = changed(from, to);
         let line = line_of(&text, part);
@@ -82,6 +83,24 @@ fn a_fault_is_told_with_its_line_and_what_to_do() {
         assert!(told.contains(advice), "{told}");
         assert!(told.starts_with(&format!("conf/cordon.toml:{line}: ")), "line {line}: {told}");
         assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+#[test]
+fn a_limit_at_which_nothing_works_is_refused() {
+    let settings = Written::parse(Source::Demonstration, DEMONSTRATION).unwrap().settings;
+    for (path, _) in values::zeros(&settings) {
+        let name = path.rsplit('.').next().unwrap();
+        let section = format!("[{}]", path.strip_suffix(name).unwrap().trim_end_matches('.'));
+        let (before, within) = DEMONSTRATION.split_once(&section).unwrap();
+        let line = within.lines().find(|line| line.starts_with(&format!("{name} ="))).unwrap();
+        let digits = line.find(|c: char| c.is_ascii_digit()).unwrap();
+        let count = line[digits..].bytes().take_while(u8::is_ascii_digit).count();
+        let zero = format!("{}0{}", &line[..digits], &line[digits + count..]);
+        let text = format!("{before}{section}{}", within.replacen(line, &zero, 1));
+        let told = refusal(&text);
+        let expected = format!(":{}: `{path}`: use more than 0", line_of(&text, &zero));
+        assert!(told.contains(&expected), "{told}");
     }
 }
 

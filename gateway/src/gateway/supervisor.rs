@@ -5,12 +5,14 @@
 //! is down is a metric and a warning in `/readyz`, never a refused call.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use cordon_ledger::short_path;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
@@ -43,7 +45,7 @@ pub enum SupervisorError {
     #[error("`{}` is of another build ({found}; this is {expected}): install both together", .path.display())]
     OtherBuild { path: PathBuf, found: String, expected: &'static str },
     #[error("`{}` does not start: {fault}", .path.display())]
-    DoesNotStart { path: PathBuf, fault: std::io::Error },
+    DoesNotStart { path: PathBuf, fault: io::Error },
 }
 
 /// The owner of the collector's process.
@@ -56,6 +58,12 @@ pub struct Supervisor {
 /// Where the collector listens under the data directory.
 pub fn socket(data: &Path) -> PathBuf {
     data.join("run").join("collector.sock")
+}
+
+/// Connects to the collector's socket, however long its path is.
+pub(crate) async fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let (_folder, short) = short_path(socket)?;
+    UnixStream::connect(short).await
 }
 
 impl Supervisor {
@@ -132,7 +140,7 @@ impl Keeper {
         }
     }
 
-    fn spawn(&self) -> std::io::Result<Child> {
+    fn spawn(&self) -> io::Result<Child> {
         // It makes itself nice to us at its start.
         Command::new(&self.program)
             .arg("run")
@@ -195,7 +203,7 @@ struct State {
 }
 
 async fn state(socket: &Path) -> Result<State, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = UnixStream::connect(socket).await?;
+    let stream = connect(socket).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = http::Request::get("/v1/state")

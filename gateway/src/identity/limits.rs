@@ -41,24 +41,30 @@ impl Used {
         self.running.load(Ordering::Acquire)
     }
 
-    /// Counts a refusal; says how many there are within this second.
-    pub(super) fn refuse(&self, now: Instant) -> u32 {
-        let second = now.saturating_duration_since(self.since).as_secs() << 32;
-        let count = |refused: u64| match refused >> 32 << 32 == second {
-            true => low_half(refused).saturating_add(1),
-            false => 1,
-        };
-        let one_more = |refused| Some(second | u64::from(count(refused)));
-        match self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
-            // INVARIANT: the closure always gives a value, so the second arm is never taken.
-            Ok(before) | Err(before) => count(before),
-        }
+    /// Counts a refusal.
+    pub(super) fn refuse(&self, now: Instant) {
+        let second = self.second(now);
+        let one_more =
+            |noted| Some(second << 32 | u64::from(within(noted, second).saturating_add(1)));
+        // INVARIANT: the closure always gives a value, so the update cannot fail.
+        self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok();
+    }
+
+    /// How many refusals there were within this second.
+    pub(super) fn refused(&self, now: Instant) -> u32 {
+        within(self.refused.load(Ordering::Relaxed), self.second(now))
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.since).as_secs()
     }
 }
 
-/// The lower 32 bits.
-fn low_half(number: u64) -> u32 {
-    u32::try_from(number & u64::from(u32::MAX)).unwrap_or(u32::MAX)
+/// What was noted of `second`.
+fn within(noted: u64, second: u64) -> u32 {
+    let of_this_second = noted >> 32 == second;
+    let count = u32::try_from(noted & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    if of_this_second { count } else { 0 }
 }
 
 // === impl Running ===
@@ -91,7 +97,11 @@ mod tests {
         let used = Used::default();
         let now = used.since;
         let later = now + Duration::from_secs(1);
-        let counts = [now, now, now, later, later].map(|time| used.refuse(time));
+        let counts = [now, now, now, later, later].map(|time| {
+            used.refuse(time);
+            used.refused(time)
+        });
         assert_eq!(counts, [1, 2, 3, 1, 2]);
+        assert_eq!(used.refused(later + Duration::from_secs(1)), 0);
     }
 }

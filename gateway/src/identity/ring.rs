@@ -7,7 +7,10 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,7 +22,7 @@ use crate::{
         Caller, IdentityError, Role, TenantId,
         attributes::{Known, OrganisationFacts},
         keys::{KeyError, Pepper, is_well_formed},
-        limits::{Running, Used},
+        limits::Used,
         vocabulary::{AttributeError, Attributes},
     },
     quantity::Day,
@@ -40,6 +43,7 @@ pub struct KeyRing {
     ours: OrganisationFacts,
     callers: ArcSwap<HashMap<[u8; 32], Arc<Caller>>>,
     read_at: ArcSwap<Instant>,
+    recorded: AtomicBool,
 }
 
 // === impl KeyRing ===
@@ -53,7 +57,8 @@ impl KeyRing {
         ours: OrganisationFacts,
     ) -> Result<Self, KeyError> {
         let read_at = ArcSwap::from_pointee(Instant::now());
-        let ring = Self { pepper, ours, callers: ArcSwap::default(), read_at };
+        let recorded = AtomicBool::new(true);
+        let ring = Self { pepper, ours, callers: ArcSwap::default(), read_at, recorded };
         ring.swap(store.valid_keys().await?);
         Ok(ring)
     }
@@ -70,17 +75,6 @@ impl KeyRing {
         self.callers.load().get(&hash).cloned().ok_or(IdentityError::Unknown)
     }
 
-    /// Takes a place among the calls that run with this key; `None` at its limit.
-    pub fn run(&self, caller: &Caller) -> Option<Running> {
-        caller.run()
-    }
-
-    /// Counts a call that policy refused; `false` where the key has had more of them within
-    /// this second than it may: it is told to wait.
-    pub fn may_be_refused(&self, caller: &Caller) -> bool {
-        caller.may_be_refused(Instant::now())
-    }
-
     /// How many keys are valid.
     pub fn len(&self) -> usize {
         self.callers.load().len()
@@ -95,6 +89,11 @@ impl KeyRing {
     /// more means that the database cannot be read and revocations do not arrive.
     pub fn age(&self) -> Duration {
         self.read_at.load().elapsed()
+    }
+
+    /// Whether the ledger holds every change of keys that is in force.
+    pub fn changes_are_recorded(&self) -> bool {
+        self.recorded.load(Ordering::Relaxed)
     }
 
     /// Puts `rows` in the place of all keys. A caller that stays keeps its running calls.
@@ -237,6 +236,8 @@ impl Follower {
             let rows = self.store.valid_keys().await?;
             let handed = self.hand_over(&changes, record);
             self.ring.swap(rows);
+            self.ring.read_at.store(Arc::new(Instant::now()));
+            self.ring.recorded.store(handed.is_ok(), Ordering::Relaxed);
             handed?;
         }
     }

@@ -23,8 +23,12 @@ impl Caller {
 fn a_caller_that_policy_refuses_too_often_is_told_to_wait() {
     let caller = Caller::sample("demo");
     let now = Instant::now();
-    let allowed = [1, 2, 3].map(|_| caller.may_be_refused(now));
-    assert_eq!(allowed, [true, true, false]);
+    let often = [0, 1, 2].map(|_| {
+        let often = caller.is_refused_often(now);
+        caller.count_refusal(now);
+        often
+    });
+    assert_eq!(often, [false, false, true]);
     let running = caller.run().unwrap();
     assert!(caller.run().is_none());
     drop(running);

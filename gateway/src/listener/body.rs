@@ -1,6 +1,7 @@
 //! A body: announced, reserved, received; never more of it than there is room for.
 //!
-//! Cost: one copy of each byte, none where the first read holds the whole body.
+//! Cost: one copy of each byte, none where the first read holds the whole body. The room is given
+//! back with the bytes.
 
 use std::sync::Arc;
 
@@ -10,18 +11,11 @@ use pingora_core::{ErrorType, protocols::http::ServerSession};
 use crate::{
     listener::{
         Limits,
-        gauges::{Budget, Taken},
         head::{self, Announced},
     },
     pipeline::BodyFault,
+    room::{Budget, Taken},
 };
-
-/// A whole body, and the room it takes until this value is dropped.
-#[derive(Debug)]
-pub(crate) struct ReceivedBody {
-    pub(crate) bytes: Bytes,
-    pub(crate) reservation: Taken,
-}
 
 /// Memory reserved for a body before its first byte, however much was announced.
 const FIRST_CAPACITY_MAX: usize = 1 << 20;
@@ -38,12 +32,12 @@ pub(crate) async fn receive(
     announced: Announced,
     limits: &Limits,
     room: &Arc<Budget>,
-) -> Result<ReceivedBody, BodyFault> {
+) -> Result<Bytes, BodyFault> {
     if head::is_encoded(session) {
         return Err(BodyFault::Encoded);
     }
     let reserved = match announced {
-        Announced::Nothing => 0,
+        Announced::Nothing => return Ok(Bytes::new()),
         Announced::Length(length) if length > limits.body_bytes_max.0 => {
             return Err(BodyFault::TooLarge);
         }
@@ -51,9 +45,6 @@ pub(crate) async fn receive(
         Announced::Chunked => STEP.min(limits.body_bytes_max.0),
     };
     let reservation = room.take(reserved).ok_or(BodyFault::NoRoom)?;
-    if announced == Announced::Nothing {
-        return Ok(ReceivedBody { bytes: Bytes::new(), reservation });
-    }
     let reading = async {
         if head::expects_continue(session) {
             allow_to_send(session).await?;
@@ -79,7 +70,7 @@ async fn read(
     session: &mut ServerSession,
     mut reservation: Taken,
     bytes_max: u64,
-) -> Result<ReceivedBody, BodyFault> {
+) -> Result<Bytes, BodyFault> {
     let mut held = BytesMut::new();
     let mut first = Bytes::new();
     while let Some(piece) =
@@ -101,7 +92,7 @@ async fn read(
         held.extend_from_slice(&piece);
     }
     let bytes = if held.is_empty() { first } else { held.freeze() };
-    Ok(ReceivedBody { bytes, reservation })
+    Ok(reservation.holding(bytes))
 }
 
 /// Sees to it that `total` bytes are reserved.

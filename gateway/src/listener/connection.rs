@@ -21,6 +21,7 @@ use tokio::{
 use crate::listener::{
     HalfClosed, Limits, Settings,
     drain::{Drained, Stage, Stop, in_time},
+    head::HeadEnd,
 };
 
 /// Answers the requests of connections.
@@ -65,8 +66,8 @@ pub(crate) struct Hold {
     stop: Stop,
 }
 
-/// Read at once from a connection that was idle: most heads, and many bodies.
-const FIRST_READ_BYTES: usize = 4 << 10;
+/// Read at once while a head is awaited: most heads, and many bodies.
+const READ_BYTES: usize = 4 << 10;
 /// How long a refused body is thrown away while the listener drains.
 const DRAINING_DISCARD_DEADLINE: Duration = Duration::from_millis(200);
 /// Time for calls that were cut to say so, and for aborted connections to vanish.
@@ -90,16 +91,20 @@ impl<R: Requests> Connections<R> {
             if first.is_empty() && !self.wait_for_request(&mut stream, &mut first).await {
                 return;
             }
+            let reading = read_head(&mut stream, &mut first, self.limits.head_bytes_max.0);
+            let Ok(Some(head)) = timeout(self.limits.head_deadline.0, reading).await else {
+                return;
+            };
             let mut session = ServerSession::new_http1(stream);
             session.set_pipelined_prefix(std::mem::take(&mut first));
-            let Some(next) = self.request(session).await else { return };
+            let Some(next) = self.request(session, head).await else { return };
             (stream, first) = next;
         }
     }
 
     /// Waits until the client says something; `false` where it does not, or shall not.
     async fn wait_for_request(&self, stream: &mut Stream, first: &mut BytesMut) -> bool {
-        first.reserve(FIRST_READ_BYTES);
+        first.reserve(READ_BYTES);
         tokio::select! {
             biased;
             read = timeout(self.limits.idle_deadline.0, stream.read_buf(first)) => {
@@ -110,19 +115,16 @@ impl<R: Requests> Connections<R> {
     }
 
     /// One request; gives back the stream for the next one, with what was already read of it.
-    async fn request(&self, mut session: ServerSession) -> Option<(Stream, BytesMut)> {
+    async fn request(&self, mut session: ServerSession, head: Head) -> Option<(Stream, BytesMut)> {
         // Bytes of a next request that come early are kept for it; they do not end this one.
         session.set_pipelining_enabled(true);
         session.set_abort_on_close(self.half_closed == HalfClosed::Gone);
         session.set_total_drain_timeout(Some(self.limits.discard_deadline.0));
-        let head = timeout(self.limits.head_deadline.0, session.read_request()).await.ok()?;
         let head = match head {
-            Ok(true) => Head::Whole,
-            Ok(false) => return None,
-            Err(error) if error.etype == ErrorType::InvalidHTTPHeader => Head::Malformed,
-            Err(_) => return None,
+            Head::Whole => self.parsed(&mut session).await?,
+            Head::Malformed => Head::Malformed,
         };
-        if self.stop.is_draining() || head == Head::Malformed {
+        if self.stop.is_leaving() || head == Head::Malformed {
             session.set_keepalive(None);
         }
         match self.requests.answer(&mut session, head).await {
@@ -136,6 +138,16 @@ impl<R: Requests> Connections<R> {
                 None
             }
             After::Close => None,
+        }
+    }
+
+    /// Lets pingora parse the head that was read.
+    async fn parsed(&self, session: &mut ServerSession) -> Option<Head> {
+        // The head is there, so this waits only where pingora sees another end of it than we do.
+        match timeout(self.limits.head_deadline.0, session.read_request()).await {
+            Ok(Ok(true)) => Some(Head::Whole),
+            Ok(Err(error)) if error.etype == ErrorType::InvalidHTTPHeader => Some(Head::Malformed),
+            Ok(Ok(false) | Err(_)) | Err(_) => None,
         }
     }
 
@@ -181,6 +193,25 @@ impl<R: Requests> ServerApp for Connections<R> {
     }
 }
 
+/// Reads until the whole head is there, and not much more than `bytes_max` of it: pingora would
+/// read on to 1 MiB, and parse all of it anew after each read. `None` where the client left.
+async fn read_head(stream: &mut Stream, held: &mut BytesMut, bytes_max: u64) -> Option<Head> {
+    let mut end = HeadEnd::default();
+    loop {
+        let found = end.find(held);
+        if found.unwrap_or(held.len()) as u64 > bytes_max {
+            return Some(Head::Malformed);
+        }
+        if found.is_some() {
+            return Some(Head::Whole);
+        }
+        held.reserve(READ_BYTES);
+        if stream.read_buf(held).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
 // === impl Hold ===
 
 impl Hold {
@@ -188,11 +219,12 @@ impl Hold {
     /// and cuts them, and at last aborts them.
     pub(crate) async fn released(&self, deadline: Duration, interrupt: impl FnOnce()) -> Drained {
         if in_time(self.all_places(), deadline, &self.stop).await {
-            // A second signal may have ended the last calls before their time.
-            return if self.stop.is_cut() { Drained::Interrupted } else { Drained::Clean };
+            return Drained::Clean;
         }
+        // INVARIANT: said before any call can see that it is cut, so that none is recorded as one
+        // that its client left.
         interrupt();
-        self.stop.cut();
+        self.stop.advance(Stage::Cut);
         if timeout(CUT_GRACE, self.all_places()).await.is_err() {
             self.stop.advance(Stage::Aborted);
             drop(timeout(CUT_GRACE, self.all_places()).await);

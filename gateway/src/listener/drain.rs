@@ -1,13 +1,15 @@
-//! The end of a listener, stage by stage: serve, drain, cut, abort.
+//! The end of a listener, stage by stage: serve, leave, drain, hurry, cut, abort.
 //!
-//! Draining closes what is idle and refuses what is new; calls in flight go on. Cutting ends
-//! them with an answer or an error event. Aborting drops what is still there.
+//! Leaving tells load balancers and serves on. Draining closes what is idle and refuses what is
+//! new; calls in flight go on. Cutting ends them with an answer or an error event. Aborting drops
+//! what is still there.
 
 use std::{io, time::Duration};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    time::timeout,
 };
 
 /// How far a listener is on its way to the end. Later stages include the earlier ones.
@@ -15,8 +17,13 @@ use tokio::{
 pub enum Stage {
     /// Every request is served.
     Serving,
+    /// Every request is served, and told that this is no place to come back to.
+    Leaving,
     /// Nothing new; calls in flight go on.
     Draining,
+    /// Calls in flight have no more time. Whoever waits for their end cuts them, once it is said
+    /// that it was us who did.
+    Hurried,
     /// Calls in flight are interrupted.
     Cut,
     /// Connections are dropped.
@@ -58,18 +65,23 @@ impl Stop {
     }
 
     /// Calls in flight are interrupted at once.
-    pub fn cut(&self) {
-        self.advance(Stage::Cut);
+    pub fn hurry(&self) {
+        self.advance(Stage::Hurried);
     }
 
     /// Whether the order to stop was given.
+    pub fn is_leaving(&self) -> bool {
+        *self.stage.borrow() >= Stage::Leaving
+    }
+
+    /// Whether nothing new is taken.
     pub fn is_draining(&self) -> bool {
         *self.stage.borrow() >= Stage::Draining
     }
 
     /// Whether calls in flight are to end now.
-    pub fn is_cut(&self) -> bool {
-        *self.stage.borrow() >= Stage::Cut
+    pub fn is_hurried(&self) -> bool {
+        *self.stage.borrow() >= Stage::Hurried
     }
 
     /// Waits until `stage` or a later one is reached.
@@ -86,36 +98,55 @@ impl Stop {
             *now = stage.max(*now);
             later
         });
-        self.closing.send_replace(stage >= Stage::Draining);
+        if self.is_draining() {
+            self.closing.send_replace(true);
+        }
     }
 
     pub(crate) fn closing(&self) -> watch::Receiver<bool> {
         self.unseen.clone()
     }
 
-    /// Drains at the first SIGINT or SIGTERM and cuts at the second. Call it once, on the
-    /// runtime; it ends with that runtime.
+    /// Leaves at the first SIGINT or SIGTERM and drains after `grace`; each further signal goes one
+    /// step on at once. Call it once, on the runtime; it ends with that runtime.
     ///
     /// # Errors
     /// Where the operating system refuses a signal handler.
-    pub fn at_signals(&self) -> io::Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+    pub fn at_signals(&self, grace: Duration) -> io::Result<()> {
+        let mut signals = Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        };
         let stop = self.clone();
         tokio::spawn(async move {
-            for stage in [Stage::Draining, Stage::Cut] {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                stop.advance(stage);
-            }
+            signals.next().await;
+            stop.advance(Stage::Leaving);
+            // Whichever comes first, the grace is over.
+            drop(timeout(grace, signals.next()).await);
+            stop.drain();
+            signals.next().await;
+            stop.hurry();
         });
         Ok(())
     }
 }
 
-/// Whether `wait` ended before `deadline` passed and before `stop` was cut.
+/// The signals that order the end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Whether `wait` ended before `deadline` passed and before `stop` was hurried.
 pub(crate) async fn in_time(
     wait: impl Future<Output = ()>,
     deadline: Duration,
@@ -124,6 +155,6 @@ pub(crate) async fn in_time(
     tokio::select! {
         () = wait => true,
         () = tokio::time::sleep(deadline) => false,
-        () = stop.reached(Stage::Cut) => false,
+        () = stop.reached(Stage::Hurried) => false,
     }
 }

@@ -9,7 +9,7 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::{
     listener::{
-        After, Announced, Calls, Head, Outlet, Parties, ReceivedBody, Requests, check_head,
+        After, Announced, Calls, Head, Outlet, Parties, Requests, check_head,
         drain::{Stage, Stop},
         gauges::Gauges,
         head::expects_continue,
@@ -36,9 +36,8 @@ const SMALL_BODY_BYTES: u64 = 64 << 10;
 impl<C: Calls> Requests for Exchange<C> {
     async fn answer(&self, session: &mut ServerSession, head: Head) -> After {
         let id = CallId::new();
-        let head_bytes_max = self.parties.settings.limits.head_bytes_max.0;
         let announced = match head {
-            Head::Whole => check_head(session, head_bytes_max),
+            Head::Whole => check_head(session),
             Head::Malformed => return self.turn_away(session, TurnedAway::Framing, id).await,
         };
         let Ok(announced) = announced else {
@@ -47,13 +46,12 @@ impl<C: Calls> Requests for Exchange<C> {
         let request = session.req_header();
         match paths::find(&request.method, request.uri.path()) {
             Asked::Page(Page::Call(format)) => self.call(session, announced, format, id).await,
-            Asked::Page(page) => self.page(session, announced, page, id).await,
+            Asked::Page(Page::Models) => self.models(session, announced, id).await,
+            Asked::Page(Page::Health) => self.health(session, announced).await,
+            Asked::Page(Page::Ready) => self.ready(session, announced).await,
             Asked::Methods { allow } => self.methods(session, announced, allow).await,
             Asked::WrongMethod { allow } => {
-                let mut reply = self.parties.calls.turn_away(TurnedAway::UnknownPath, id);
-                reply.head.status = 405;
-                let allow = HeaderValue::from_static(allow);
-                reply.head.upstream_headers.push((header::ALLOW, allow));
+                let reply = self.parties.calls.turn_away(TurnedAway::WrongMethod { allow }, id);
                 self.unread(session, announced, reply).await
             }
             Asked::Unknown => {
@@ -87,17 +85,12 @@ impl<C: Calls> Exchange<C> {
             let reply = calls.turn_away(TurnedAway::Overloaded, id);
             return self.unread(session, announced, reply).await;
         };
-        let call = match calls.admit(session.req_header().as_ref(), format, id) {
+        let call = match calls.admit(session.req_header().as_ref(), format, id).await {
             Ok(call) => call,
             Err(reply) => return self.unread(session, announced, reply).await,
         };
         match receive(session, announced, &settings.limits, room).await {
-            Ok(ReceivedBody { bytes, reservation }) => {
-                let after = self.answered(session, call, bytes, id).await;
-                // The pipeline may hold the bytes as long as the answer flows.
-                drop(reservation);
-                after
-            }
+            Ok(body) => self.answered(session, call, body, id).await,
             Err(BodyFault::Gone) => {
                 drop(calls.refuse(call, BodyFault::Gone).await);
                 After::Close
@@ -117,41 +110,23 @@ impl<C: Calls> Exchange<C> {
         body: Bytes,
         id: CallId,
     ) -> After {
-        let cut = async {
-            self.stop.reached(Stage::Cut).await;
-            // Said before the pipeline's future is dropped: it was us who ended the call.
-            self.parties.calls.interrupting();
-        };
+        let calls = &self.parties.calls;
         let reply = tokio::select! {
             biased;
-            () = cut => None,
-            reply = self.parties.calls.answer(call, body) => Some(reply),
+            () = self.stop.reached(Stage::Cut) => calls.interrupted(id),
+            reply = calls.answer(call, body) => reply,
             // An error is a client that left; anything else cannot come after the body.
             _ = session.read_body_or_idle(true) => return After::Close,
         };
-        match reply {
-            Some(reply) => self.send(session, reply, After::Reuse).await,
-            None => {
-                let reply = self.parties.calls.turn_away(TurnedAway::Draining, id);
-                self.send(session, reply, After::Reuse).await
-            }
-        }
+        self.send(session, reply, After::Reuse).await
     }
 
-    async fn page(
-        &self,
-        session: &mut ServerSession,
-        announced: Announced,
-        page: Page,
-        id: CallId,
-    ) -> After {
+    async fn models(&self, session: &mut ServerSession, announced: Announced, id: CallId) -> After {
         let calls = &self.parties.calls;
-        let reply = match page {
-            Page::Health => return self.health(session, announced).await,
-            Page::Ready => return self.ready(session, announced).await,
-            Page::Call(_) => calls.turn_away(TurnedAway::UnknownPath, id),
-            Page::Models if self.stop.is_draining() => calls.turn_away(TurnedAway::Draining, id),
-            Page::Models => calls.models(session.req_header().as_ref(), id),
+        let reply = if self.stop.is_draining() {
+            calls.turn_away(TurnedAway::Draining, id)
+        } else {
+            calls.models(session.req_header().as_ref(), id)
         };
         self.unread(session, announced, reply).await
     }
@@ -165,7 +140,7 @@ impl<C: Calls> Exchange<C> {
 
     async fn ready(&self, session: &mut ServerSession, announced: Announced) -> After {
         let mut readiness = (self.parties.readiness)();
-        if self.stop.is_draining() {
+        if self.stop.is_leaving() {
             readiness.reasons.push("the gateway is shutting down".to_owned());
         }
         let ready = readiness.reasons.is_empty();

@@ -20,21 +20,49 @@ pub(crate) enum Announced {
     Chunked,
 }
 
-/// The head has no single meaning, or is too large.
+/// The head has no single meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
+/// Looks for the end of a head while it arrives; each byte is looked at once.
+#[derive(Debug, Default)]
+pub(crate) struct HeadEnd {
+    seen: usize,
+    /// Whether the request line has begun: empty lines before it are passed over (RFC 9112 2.2).
+    begun: bool,
+    /// Whether the line that is being read holds anything.
+    filled: bool,
+}
+
+impl HeadEnd {
+    /// The length of the head, once all of it is in `held`, which only ever grows. A line may end
+    /// without CR, as pingora's parser lets it.
+    pub(crate) fn find(&mut self, held: &[u8]) -> Option<usize> {
+        for byte in held.get(self.seen..)? {
+            self.seen += 1;
+            match byte {
+                b'\n' if self.begun && !self.filled => return Some(self.seen),
+                b'\n' => self.filled = false,
+                b'\r' => {}
+                // No method begins so: a client that speaks TLS here learns it at once.
+                byte if !self.begun && !byte.is_ascii_graphic() => return Some(self.seen),
+                _ => (self.begun, self.filled) = (true, true),
+            }
+        }
+        None
+    }
+}
+
 /// Checks the head that was read and says which body follows it.
-pub(crate) fn check(session: &ServerSession, bytes_max: u64) -> Result<Announced, Malformed> {
+pub(crate) fn check(session: &ServerSession) -> Result<Announced, Malformed> {
     let head = session.req_header();
-    let raw = session.to_h1_raw();
-    let host_is_missing = head.version == Version::HTTP_11 && !head.headers.contains_key(HOST);
-    if raw.len() as u64 > bytes_max || host_is_missing {
+    if head.version == Version::HTTP_11 && !head.headers.contains_key(HOST) {
         return Err(Malformed);
     }
     if head.headers.contains_key(TRANSFER_ENCODING) {
         // pingora removes the length of a chunked request before anybody sees it.
-        return if names_length(&raw) { Err(Malformed) } else { chunked(&head.headers) };
+        let named = names_length(&session.to_h1_raw());
+        return if named { Err(Malformed) } else { chunked(&head.headers) };
     }
     length(&head.headers)
 }
@@ -85,6 +113,25 @@ fn names_length(raw: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_ends_with_its_first_empty_line_however_it_arrives() {
+        let cases = [
+            ("GET / HTTP/1.1\r\nhost: h\r\n\r\nbody", Some(27)),
+            ("\r\n\r\nGET / HTTP/1.1\r\n\r\n", Some(22)),
+            ("GET / HTTP/1.1\nhost: h\n\nbody", Some(24)),
+            ("GET / HTTP/1.1\nhost: h\n\r\n", Some(25)),
+            ("GET / HTTP/1.1\r\nhost: h\r\n", None),
+            ("\r\n\r\n\r\n", None),
+            ("\x16\x03\x01\x02", Some(1)),
+        ];
+        for (text, length) in cases {
+            assert_eq!(HeadEnd::default().find(text.as_bytes()), length, "{text:?}");
+            let mut slowly = HeadEnd::default();
+            let ends = (1..=text.len()).find_map(|count| slowly.find(&text.as_bytes()[..count]));
+            assert_eq!(ends, length, "{text:?}");
+        }
+    }
 
     #[test]
     fn a_length_is_one_number_or_the_request_is_refused() {

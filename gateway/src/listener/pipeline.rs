@@ -13,8 +13,8 @@ use crate::{
 impl Calls for Pipeline {
     type Admitted = Admitted;
 
-    fn admit(&self, head: &Parts, format: Format, id: CallId) -> Result<Admitted, Reply> {
-        Self::admit(self, head, format, id)
+    async fn admit(&self, head: &Parts, format: Format, id: CallId) -> Result<Admitted, Reply> {
+        Self::admit(self, head, format, id).await
     }
 
     async fn answer(&self, call: Admitted, body: Bytes) -> Reply {
@@ -27,6 +27,10 @@ impl Calls for Pipeline {
 
     fn models(&self, head: &Parts, id: CallId) -> Reply {
         Self::models(self, head, id)
+    }
+
+    fn interrupted(&self, id: CallId) -> Reply {
+        Self::interrupted(self, id)
     }
 
     fn turn_away(&self, why: TurnedAway, id: CallId) -> Reply {

@@ -53,7 +53,7 @@ impl Outlet<'_> {
         body: ReplyBody,
         after: After,
     ) -> After {
-        if after != After::Reuse || self.stop.is_draining() {
+        if after != After::Reuse || self.stop.is_leaving() {
             self.session.set_keepalive(None);
         }
         let sent = match body {
@@ -187,10 +187,6 @@ pub(crate) fn plain_head(status: u16, content_type: &'static str) -> ResponseHea
 /// Every header that a reply's head stands for.
 pub(crate) fn full_head(reply: &ReplyHead) -> ResponseHeader {
     let mut head = plain_head(reply.status, reply.content_type);
-    let passed = reply.upstream_headers.iter().filter(|(name, _)| !is_ours(name));
-    for (name, value) in passed {
-        append(&mut head, name.clone(), value.clone());
-    }
     let call_id = text(&reply.call_id.to_string());
     insert(&mut head, HeaderName::from_static("x-request-id"), call_id.clone());
     insert(&mut head, HeaderName::from_static("x-cordon-call-id"), call_id);
@@ -214,6 +210,12 @@ pub(crate) fn full_head(reply: &ReplyHead) -> ResponseHeader {
     if let Some(model) = &reply.requested_model {
         insert(&mut head, HeaderName::from_static("x-cordon-requested-model"), text(model));
     }
+    if let Some(methods) = reply.allow {
+        insert(&mut head, header::ALLOW, HeaderValue::from_static(methods));
+    }
+    if head.status == http::StatusCode::UNAUTHORIZED {
+        insert(&mut head, header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Some(seconds) = reply.retry_after_s {
         insert(&mut head, header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -236,27 +238,6 @@ pub(crate) fn full_head(reply: &ReplyHead) -> ResponseHeader {
 
 pub(crate) fn insert(head: &mut ResponseHeader, name: HeaderName, value: HeaderValue) {
     head.insert_header(name, value).expect("name and value are already checked ones");
-}
-
-fn append(head: &mut ResponseHeader, name: HeaderName, value: HeaderValue) {
-    head.append_header(name, value).expect("name and value are already checked ones");
-}
-
-/// Whether only we may say this header, whatever an upstream sent.
-fn is_ours(name: &HeaderName) -> bool {
-    const FRAMING: [HeaderName; 8] = [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::DATE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ];
-    FRAMING.contains(name)
-        || name.as_str().starts_with("x-cordon-")
-        || matches!(name.as_str(), "keep-alive" | "x-request-id" | "x-should-retry")
 }
 
 fn effect_name(effect: Effect) -> &'static str {

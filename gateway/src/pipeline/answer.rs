@@ -1,9 +1,9 @@
 //! From a final head to an answer that may go to the client: the whole body, or a stream whose
 //! first token is here. Until then another upstream can still be asked.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::{
     catalog::facts::Deadlines,
@@ -13,8 +13,9 @@ use crate::{
         reply::{Reply, ReplyBody, ReplyHead, unrecorded},
         stream::{Relay, StreamState},
     },
-    providers::{Attempt, Cause, Deadline, Failure},
+    providers::{Attempt, Cause, Deadline, Failure, Side},
     record::{AttemptEnd, Entry, Outcome},
+    room::Budget,
     wire::{
         Call,
         openai_chat::{self, Whole},
@@ -33,8 +34,9 @@ pub enum Answer {
     Stream { state: Box<StreamState>, attempt: Box<Attempt> },
 }
 
-/// How an attempt is opened: its deadlines and what the client asked for.
-#[derive(Debug, Clone, Copy)]
+/// How an attempt is opened: its deadlines, what the client asked for, and the room that an answer
+/// held whole takes.
+#[derive(Debug, Clone)]
 pub(crate) struct Opening {
     pub(crate) deadlines: Deadlines,
     began: Instant,
@@ -43,20 +45,19 @@ pub(crate) struct Opening {
     pub(crate) include_usage: bool,
     /// How many choices the client asked for.
     pub(crate) choices: usize,
-}
-
-/// A body that comes in pieces. One that comes in a single piece is not copied.
-#[derive(Default)]
-struct Gathered {
-    first: Bytes,
-    held: BytesMut,
+    room: Arc<Budget>,
 }
 
 // === impl Opening ===
 
 impl Opening {
     /// What `call`, which began at `began`, asks of an attempt under `deadlines`.
-    pub(crate) fn of(call: &Call, deadlines: Deadlines, began: Instant) -> Self {
+    pub(crate) fn of(
+        call: &Call,
+        deadlines: Deadlines,
+        began: Instant,
+        room: &Arc<Budget>,
+    ) -> Self {
         let choices = call.shape().choice_count.unwrap_or(1).max(1);
         Self {
             deadlines,
@@ -64,6 +65,7 @@ impl Opening {
             stream: call.stream(),
             include_usage: call.include_usage(),
             choices: usize::try_from(choices).unwrap_or(usize::MAX),
+            room: Arc::clone(room),
         }
     }
 
@@ -96,16 +98,17 @@ impl Opening {
         entry: &mut Entry,
         started: Instant,
     ) -> Result<Answer, Failure> {
-        // The attempt limits how long it may get.
-        let mut body = Gathered::default();
+        let mut body = self.room.collect();
         let (mut until, mut name) =
             self.until(started + self.deadlines.first_token, Deadline::FirstToken);
         while let Some(piece) = attempt.next(until, name).await? {
             entry.first_token();
-            body.push(piece);
+            if !body.push(piece) {
+                return Err(found(no_room(), attempt));
+            }
             (until, name) = self.until(Instant::now() + self.deadlines.gap, Deadline::Gap);
         }
-        let body = body.into_bytes();
+        let body = body.freeze();
         match understood(&body).await {
             Whole::Answer(facts) => entry.answered(facts),
             Whole::Error => return Err(found(Failure::in_stream(body), attempt)),
@@ -123,7 +126,7 @@ impl Opening {
         started: Instant,
     ) -> Result<Answer, Failure> {
         let (until, name) = self.until(started + self.deadlines.first_token, Deadline::FirstToken);
-        let mut state = StreamState::new(*self);
+        let mut state = StreamState::new(self.clone());
         while !state.has_begun() {
             let heard = match attempt.next(until, name).await? {
                 Some(bytes) => state.take(&bytes),
@@ -144,18 +147,19 @@ impl Opening {
     /// Why there is no stream where one was asked for: the error in the body, if it holds one.
     async fn no_stream(&self, attempt: &mut Attempt, started: Instant) -> Failure {
         let (until, name) = self.until(started + self.deadlines.first_token, Deadline::FirstToken);
-        let mut body = Gathered::default();
+        let mut body = self.room.collect();
         loop {
             match attempt.next(until, name).await {
-                Ok(Some(piece)) => body.push(piece),
+                Ok(Some(piece)) if body.push(piece) => {}
+                Ok(Some(_no_room)) => return found(no_room(), attempt),
                 Ok(None) => break,
                 Err(failure) => return failure,
             }
-            if body.len() > ERROR_BYTES_MAX {
+            if body.held() > ERROR_BYTES_MAX {
                 return found(Failure::upstream(Cause::Protocol), attempt);
             }
         }
-        let body = body.into_bytes();
+        let body = body.freeze();
         let failure = match openai_chat::answer(&body) {
             Whole::Error => Failure::in_stream(body),
             Whole::Answer(_) | Whole::Unknown => Failure::upstream(Cause::Protocol),
@@ -176,31 +180,15 @@ async fn understood(body: &Bytes) -> Whole {
     })
 }
 
+/// The gateway holds as much as it may.
+fn no_room() -> Failure {
+    Failure { side: Side::Gateway, ..Failure::upstream(Cause::NoRoom) }
+}
+
 /// A failure that was found in what an attempt brought, with what that has cost.
 fn found(failure: Failure, attempt: &Attempt) -> Failure {
     let request_id = attempt.request_id().map(str::to_owned);
     Failure { traffic: Box::new(attempt.traffic()), request_id, ..failure }
-}
-
-// === impl Gathered ===
-
-impl Gathered {
-    fn len(&self) -> usize {
-        self.first.len() + self.held.len()
-    }
-
-    fn push(&mut self, piece: Bytes) {
-        if self.len() == 0 {
-            self.first = piece;
-            return;
-        }
-        self.held.extend_from_slice(&std::mem::take(&mut self.first));
-        self.held.extend_from_slice(&piece);
-    }
-
-    fn into_bytes(self) -> Bytes {
-        if self.held.is_empty() { self.first } else { self.held.freeze() }
-    }
 }
 
 // === impl AttemptEnd ===
@@ -257,7 +245,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let deadlines =
             Deadlines { connect: second, first_token: second, answer: second, gap: second, total };
-        Opening::of(&call, deadlines, Instant::now())
+        Opening::of(&call, deadlines, Instant::now(), &Arc::new(Budget::new(0)))
     }
 
     #[test]
@@ -273,17 +261,5 @@ mod tests {
             let until = opening.until(opening.began + own, Deadline::Gap);
             assert_eq!(until, (opening.began + Duration::from_secs(wait_s), name), "{total_s:?}");
         }
-    }
-
-    #[test]
-    fn a_body_in_one_piece_is_not_copied() {
-        let piece = Bytes::from(vec![7; 100]);
-        let mut one = Gathered::default();
-        one.push(Bytes::new());
-        one.push(piece.clone());
-        assert_eq!(one.into_bytes().as_ptr(), piece.as_ptr());
-        let mut three = Gathered::default();
-        [b"ab".as_slice(), b"", b"cd"].into_iter().for_each(|piece| three.push(piece.into()));
-        assert_eq!(&three.into_bytes()[..], b"abcd");
     }
 }

@@ -79,7 +79,7 @@ impl Pipeline {
             Refusal::AuditUnavailable
         })?;
         let deadlines = effective(&judged.route.deadlines, stream);
-        let opening = Opening::of(judged.call, deadlines, began);
+        let opening = Opening::of(judged.call, deadlines, began, &self.parts.room);
         let started = Instant::now();
         let terms = Terms { deadlines, began, started, connection: turn.connection };
         let opened = match self.ask(entry, clearance, &terms).await {
@@ -160,7 +160,8 @@ fn trouble(failure: &Failure) -> Trouble {
         | Cause::LocalUnavailable => Trouble::Unreached { again: false },
         Cause::Stale => Trouble::Stale,
         Cause::ClosedBeforeHead => Trouble::Unreached { again: true },
-        Cause::Timeout(Deadline::Total) => Trouble::Final,
+        // Another upstream's answer would need room as well.
+        Cause::Timeout(Deadline::Total) | Cause::NoRoom => Trouble::Final,
         Cause::Timeout(Deadline::FirstToken | Deadline::Gap) => Trouble::Silent,
         Cause::BrokenBody | Cause::Protocol | Cause::TooLarge => Trouble::Broken,
         Cause::LocalBusy => Trouble::Account,

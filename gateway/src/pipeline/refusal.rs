@@ -27,6 +27,9 @@ pub enum Refusal {
     TooSlow,
     Framing,
     UnknownPath,
+    WrongMethod {
+        allow: &'static str,
+    },
     UnknownModel {
         asked: String,
         known: Vec<String>,
@@ -59,6 +62,7 @@ pub struct Told {
     pub retry_after_s: Option<u64>,
     /// A 503 that waiting cannot cure.
     pub never_retry: bool,
+    pub allow: Option<&'static str>,
     pub outcome: Outcome,
 }
 
@@ -77,6 +81,7 @@ impl Told {
             param: None,
             retry_after_s: None,
             never_retry: false,
+            allow: None,
             outcome: Outcome::Error,
         }
     }
@@ -130,19 +135,19 @@ impl Refusal {
             Self::TooSlow => Told::invalid(400, "body_timeout", "the body did not arrive in time"),
             Self::Framing => Told::invalid(400, "bad_framing", "the request is not valid HTTP"),
             Self::UnknownPath => unknown_path(),
+            Self::WrongMethod { allow } => Told {
+                allow: Some(*allow),
+                ..Told::invalid(405, "method_not_supported", format!("this path knows {allow}"))
+            },
             Self::UnknownModel { asked, known } => unknown_model(asked, known),
             Self::KeyBusy => Told::limited(
                 "calls_at_once",
                 "this key has as many calls running as it may; wait for one to end",
             ),
-            // Policy has denied the call; the limit only hides by what rule.
-            Self::KeyRefusedOften => Told {
-                outcome: Outcome::Denied,
-                ..Told::limited(
-                    "refused_per_second",
-                    "policy refused too many calls of this key within a second",
-                )
-            },
+            Self::KeyRefusedOften => Told::limited(
+                "refused_per_second",
+                "policy refused too many calls of this key within a second",
+            ),
             Self::Overloaded => Told::overloaded("the gateway runs as many calls as it may"),
             Self::Draining => Told::overloaded("the gateway is stopping; ask another instance"),
             Self::NoRoom => Told::overloaded("the gateway buffers as many bytes as it may"),
@@ -263,6 +268,7 @@ fn denied(denial: &Denial) -> Told {
 fn upstream(failure: &Failure, said: &UpstreamError) -> Told {
     let mut told = match &failure.cause {
         Cause::Status => status(failure, said),
+        Cause::NoRoom => return Refusal::NoRoom.told(),
         Cause::Timeout(_) => Told::new(
             504,
             "upstream_timeout",

@@ -36,8 +36,8 @@ pub struct ReplyHead {
     pub never_retry: bool,
     /// `x-cordon-ai-generated: true`, where policy asks to label the answer.
     pub label_ai: bool,
-    /// Headers of the upstream that may pass to the client.
-    pub upstream_headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// `allow`, on a 405.
+    pub allow: Option<&'static str>,
 }
 
 /// The body: whole, or a stream whose pieces are written and flushed one by one.
@@ -98,8 +98,10 @@ impl BodyFault {
 /// Why a request never became a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TurnedAway {
-    /// No such path, or another method (404 names what is supported).
+    /// No such path (404 names what is supported).
     UnknownPath,
+    /// A path of ours, with another method (405 names those it knows).
+    WrongMethod { allow: &'static str },
     /// Too many calls in flight (503, `Retry-After`).
     Overloaded,
     /// The gateway is draining (503, `Retry-After`).
@@ -112,6 +114,7 @@ impl TurnedAway {
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Self::UnknownPath => Refusal::UnknownPath,
+            Self::WrongMethod { allow } => Refusal::WrongMethod { allow },
             Self::Overloaded => Refusal::Overloaded,
             Self::Draining => Refusal::Draining,
             Self::Framing => Refusal::Framing,
@@ -120,7 +123,7 @@ impl TurnedAway {
 
     pub(crate) fn reason(&self) -> RefusedReason {
         match self {
-            Self::UnknownPath => RefusedReason::UnknownPath,
+            Self::UnknownPath | Self::WrongMethod { .. } => RefusedReason::UnknownPath,
             Self::Overloaded | Self::Draining => RefusedReason::Overloaded,
             Self::Framing => RefusedReason::Framing,
         }
@@ -140,7 +143,7 @@ impl ReplyHead {
             retry_after_s: None,
             never_retry: false,
             label_ai: false,
-            upstream_headers: Vec::new(),
+            allow: None,
         }
     }
 
@@ -173,7 +176,7 @@ pub(crate) async fn refused(entry: Entry, refusal: &Refusal) -> Reply {
         tracing::error!(call.id = %head.call_id, "the outcome is not recorded: {fault}");
         return unrecorded(&Refusal::AuditUnavailable, head.call_id);
     }
-    Reply::whole(with_retry(head, &told), body)
+    Reply::whole(with_headers(head, &told), body)
 }
 
 /// A refusal of what never became a call.
@@ -181,11 +184,12 @@ pub(crate) fn unrecorded(refusal: &Refusal, call_id: CallId) -> Reply {
     let told = refusal.told();
     let head = ReplyHead::new(told.status, call_id);
     let body = body_of(&told, refusal, &head);
-    Reply::whole(with_retry(head, &told), body)
+    Reply::whole(with_headers(head, &told), body)
 }
 
-fn with_retry(head: ReplyHead, told: &Told) -> ReplyHead {
-    ReplyHead { retry_after_s: told.retry_after_s, never_retry: told.never_retry, ..head }
+fn with_headers(head: ReplyHead, told: &Told) -> ReplyHead {
+    let Told { retry_after_s, never_retry, allow, .. } = *told;
+    ReplyHead { retry_after_s, never_retry, allow, ..head }
 }
 
 /// `error_type` of the record: our own words, never the client's or the upstream's.

@@ -6,7 +6,7 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::{
@@ -46,14 +46,17 @@ pub async fn resolve_once(remotes: &[Remote]) {
 
 /// Keeps the addresses of all `remotes` fresh until `stop` is ready.
 pub async fn resolve(remotes: Vec<Remote>, stop: impl Future<Output = ()>) {
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        resolve_once(&remotes).await;
-        let missing = remotes.iter().any(|remote| remote.addresses.load().is_empty());
-        let wait = if missing { RESOLVE_AGAIN } else { RESOLVE_EVERY };
-        if timeout(wait, &mut stop).await.is_ok() {
-            return;
+    let looking_up = async {
+        loop {
+            resolve_once(&remotes).await;
+            let missing = remotes.iter().any(|remote| remote.addresses.load().is_empty());
+            sleep(if missing { RESOLVE_AGAIN } else { RESOLVE_EVERY }).await;
         }
+    };
+    tokio::select! {
+        biased;
+        () = stop => {}
+        () = looking_up => {}
     }
 }
 
@@ -142,9 +145,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_resolver_ends_when_it_is_told_to() {
+    async fn the_resolver_ends_when_it_is_told_to_whatever_it_waits_for() {
         let remote = remote("127.0.0.1");
         resolve(vec![remote.clone()], async {}).await;
+        assert_eq!(**remote.addresses.load(), vec![], "the order came before the first answer");
+        resolve_once(std::slice::from_ref(&remote)).await;
         assert_eq!(**remote.addresses.load(), vec!["127.0.0.1:80".parse().unwrap()]);
     }
 

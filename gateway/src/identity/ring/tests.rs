@@ -119,8 +119,12 @@ async fn a_change_that_was_not_recorded_is_given_again_and_a_revocation_does_not
     house.revoke(&row.id).await;
     let mut refuse = |_: &Change| Err("no room".to_owned());
     let mut follower = house.follower(&ring);
+    let read_at = *ring.read_at.load_full();
     assert!(follower.poll(&mut refuse).await.is_err());
     assert_eq!(ring.identify(Some(&header(&key))).unwrap_err(), IdentityError::Unknown);
+    // What is revoked does not work any more, whatever the ledger says to it.
+    assert!(*ring.read_at.load_full() > read_at);
+    assert!(!ring.changes_are_recorded());
 
     let mut given = Vec::new();
     let mut take = |change: &Change| {
@@ -128,6 +132,7 @@ async fn a_change_that_was_not_recorded_is_given_again_and_a_revocation_does_not
         Ok(())
     };
     follower.poll(&mut take).await.unwrap();
+    assert!(ring.changes_are_recorded());
     // The process dies before it has noted anything: its successor is given both again.
     let mut successor = house.follower(&ring);
     successor.poll(&mut take).await.unwrap();

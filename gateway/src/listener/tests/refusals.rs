@@ -191,15 +191,65 @@ async fn slow_bodies_and_slow_heads_end() {
 }
 
 #[tokio::test]
-async fn connections_that_say_nothing_end_and_those_beyond_the_limit_are_closed() {
-    let world = World::with(|settings| {
-        settings.limits.idle_deadline = Span(std::time::Duration::from_millis(50));
-        settings.limits.connections_max = 1;
-    })
-    .await;
+async fn connections_that_say_nothing_end() {
+    let short = Span(std::time::Duration::from_millis(50));
+    let world = World::with(|settings| settings.limits.idle_deadline = short).await;
+    let mut client = world.connect().await;
+    client.send(&call("a")).await;
+    assert_eq!(client.reply().await.body, "read 1");
+    client.is_closed().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_at_once() {
+    let world = World::with(|settings| settings.limits.connections_max = 1).await;
     let mut first = world.connect().await;
-    first.send(&call("a")).await;
-    assert_eq!(first.reply().await.body, "read 1");
-    world.connect().await.is_cut().await;
-    first.is_closed().await;
+    for _ in 0..2 {
+        first.send(&call("a")).await;
+        assert_eq!(first.reply().await.body, "read 1");
+        world.connect().await.is_cut().await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_refused_before_its_deadline() {
+    let long = Span(std::time::Duration::from_secs(3_600));
+    let world = World::with(|settings| settings.limits.head_deadline = long).await;
+    for head in ["GET /healthz HTTP/1.1\r\nhost: h\r\nx: ", "\r\n\r\n"] {
+        let mut client = world.connect().await;
+        client.send(&format!("{head}{}", "\r\r".repeat(50 << 10))).await;
+        assert_eq!(client.reply().await.status, 400, "{head:?}");
+        client.is_closed().await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_become_a_head_is_refused_at_once() {
+    let long = Span(std::time::Duration::from_secs(3_600));
+    let world = World::with(|settings| settings.limits.head_deadline = long).await;
+    let mut client = world.connect().await;
+    client.send("\x16\x03\x01\x02\x00\x01\x00\x01").await;
+    assert_eq!(client.reply().await.status, 400);
+    client.is_closed().await;
+}
+
+#[tokio::test]
+async fn a_head_may_come_in_pieces_and_after_empty_lines() {
+    let world = World::start().await;
+    let mut client = world.connect().await;
+    for piece in ["\r\n\r\nGET /hea", "lthz HTTP/1.1\r", "\nhost: h\r\n\r", "\n"] {
+        client.send(piece).await;
+    }
+    assert_eq!(client.reply().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_is_missing() {
+    let world = World::start().await;
+    let mut client = world.connect().await;
+    client.send(&format!("{POST}content-length: 0\r\n\r\n")).await;
+    assert_eq!(client.reply().await.header("www-authenticate"), Some("Bearer"));
+    client.send("DELETE /v1/models HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
 }

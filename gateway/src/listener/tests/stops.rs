@@ -2,7 +2,7 @@
 
 use crate::{
     listener::{
-        drain::Drained,
+        drain::{Drained, Stage},
         tests::world::{Event, World, call},
     },
     quantity::Span,
@@ -69,10 +69,57 @@ async fn after_the_deadline_streams_end_with_their_error_event() {
     world.stop.drain();
     world.saw(Event::Interrupting).await;
     assert_eq!(stream.rest().await, "B\r\ndata: cut\n\n\r\n0\r\n\r\n");
-    let refused = whole.reply().await;
-    assert_eq!((refused.status, refused.body.as_str()), (503, "Draining"));
+    let cut = whole.reply().await;
+    assert_eq!((cut.status, cut.body.as_str()), (503, "interrupted"));
     whole.is_closed().await;
     assert_eq!(world.ended().await, Drained::Interrupted);
+}
+
+#[tokio::test]
+async fn a_stream_is_cut_only_once_it_is_said_that_we_cut_it() {
+    let mut world = World::start().await;
+    let mut stream = world.connect().await;
+    stream.send(&call("stream")).await;
+    assert_eq!(stream.head().await.status, 200);
+    world.stop.drain();
+    world.stop.hurry();
+    world.saw(Event::Interrupting).await;
+    world.saw(Event::Interrupted).await;
+    assert_eq!(stream.rest().await, "B\r\ndata: cut\n\n\r\n0\r\n\r\n");
+    assert_eq!(world.ended().await, Drained::Interrupted);
+}
+
+#[tokio::test]
+async fn a_call_that_was_cut_is_not_counted_as_one_that_was_turned_away() {
+    let mut world = World::start().await;
+    let mut client = world.connect().await;
+    client.send(&call("wait")).await;
+    world.saw(Event::Answering).await;
+    world.stop.drain();
+    world.stop.hurry();
+    assert_eq!(client.reply().await.body, "interrupted");
+    world.saw(Event::Dropped).await;
+    world.saw_nothing_more();
+}
+
+#[tokio::test]
+async fn a_listener_that_leaves_says_so_and_serves_on() {
+    let world = World::start().await;
+    let mut client = world.connect().await;
+    client.send(&call("a")).await;
+    client.reply().await;
+    world.stop.advance(Stage::Leaving);
+    client.send("GET /readyz HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let ready = client.reply().await;
+    assert_eq!((ready.status, ready.header("connection")), (503, Some("close")));
+    client.is_closed().await;
+    let mut another = world.connect().await;
+    another.send(&call("b")).await;
+    let reply = another.reply().await;
+    assert_eq!((reply.body.as_str(), reply.header("connection")), ("read 1", Some("close")));
+    another.is_closed().await;
+    world.stop.drain();
+    assert_eq!(world.ended().await, Drained::Clean);
 }
 
 #[tokio::test]
@@ -82,7 +129,7 @@ async fn a_second_signal_does_not_wait_for_the_deadline() {
     client.send(&call("wait")).await;
     world.saw(Event::Answering).await;
     world.stop.drain();
-    world.stop.cut();
+    world.stop.hurry();
     assert_eq!(client.reply().await.status, 503);
     // In this order: else the call would be recorded as one that its client left.
     world.saw(Event::Interrupting).await;

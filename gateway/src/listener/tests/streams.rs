@@ -25,6 +25,15 @@ async fn each_piece_is_sent_when_it_is_there() {
 }
 
 #[tokio::test]
+async fn a_stream_holds_no_room_for_the_body_that_asked_for_it() {
+    let world = World::start().await;
+    let mut client = world.connect().await;
+    client.send(&call("stream")).await;
+    assert_eq!(client.head().await.status, 200);
+    assert_eq!((world.gauges.calls.used(), world.gauges.bytes.used()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_client_of_http_1_0_gets_no_chunks() {
     let world = World::start().await;
     for keep_alive in ["", "connection: keep-alive\r\n"] {

@@ -26,6 +26,7 @@ use crate::{
     pipeline::{BodyFault, Reply, ReplyBody, ReplyHead, ReplyStream, TurnedAway},
     policy::Effect,
     record::CallId,
+    room::Budget,
     wire::Format,
 };
 
@@ -41,6 +42,7 @@ pub(super) enum Event {
     Dropped,
     Interrupted,
     Interrupting,
+    TurnedAway,
 }
 
 pub(super) struct World {
@@ -84,7 +86,8 @@ impl World {
         let (sender, events) = mpsc::channel(1_000);
         let go = Arc::new(Notify::new());
         let readiness = Arc::new(Mutex::new(Readiness::default()));
-        let gauges = super::super::gauges(&settings.limits);
+        let room = Arc::new(Budget::new(settings.limits.buffered_bytes_max.0));
+        let gauges = Gauges::new(&settings.limits, room);
         let asked = Arc::clone(&readiness);
         let parties = Parties {
             settings,
@@ -137,7 +140,7 @@ impl World {
 impl Calls for Script {
     type Admitted = Pending;
 
-    fn admit(&self, head: &Parts, _: Format, id: CallId) -> Result<Pending, Reply> {
+    async fn admit(&self, head: &Parts, _: Format, id: CallId) -> Result<Pending, Reply> {
         match head.headers.get("authorization") {
             Some(key) if key == "Bearer good" => {
                 self.events.try_send(Event::Admitted).unwrap();
@@ -184,10 +187,22 @@ impl Calls for Script {
     fn turn_away(&self, why: TurnedAway, id: CallId) -> Reply {
         let status = match why {
             TurnedAway::UnknownPath => 404,
+            TurnedAway::WrongMethod { .. } => 405,
             TurnedAway::Overloaded | TurnedAway::Draining => 503,
             TurnedAway::Framing => 400,
         };
-        reply(status, &format!("{why:?}"), id)
+        if why == TurnedAway::Draining {
+            self.events.try_send(Event::TurnedAway).unwrap();
+        }
+        let mut reply = reply(status, &format!("{why:?}"), id);
+        if let TurnedAway::WrongMethod { allow } = why {
+            reply.head.allow = Some(allow);
+        }
+        reply
+    }
+
+    fn interrupted(&self, id: CallId) -> Reply {
+        reply(503, "interrupted", id)
     }
 
     fn interrupting(&self) {
@@ -248,12 +263,12 @@ fn reply(status: u16, body: &str, call_id: CallId) -> Reply {
         retry_after_s: None,
         never_retry: false,
         label_ai: false,
-        upstream_headers: Vec::new(),
+        allow: None,
     };
     Reply { head, body: ReplyBody::Whole(Bytes::copy_from_slice(body.as_bytes())) }
 }
 
-/// A reply that uses every header there is, and tries some it must not set.
+/// A reply that uses every header there is.
 fn named(id: CallId) -> Reply {
     let mut reply = reply(200, "named", id);
     reply.head.target = Some("here/model".to_owned());
@@ -262,14 +277,6 @@ fn named(id: CallId) -> Reply {
     reply.head.requested_model = Some("grü\r\ne 100%".to_owned());
     reply.head.retry_after_s = Some(7);
     reply.head.never_retry = true;
-    for (name, value) in [
-        ("openai-version", "1"),
-        ("content-length", "9"),
-        ("x-cordon-target", "faked"),
-        ("transfer-encoding", "chunked"),
-    ] {
-        reply.head.upstream_headers.push((name.parse().unwrap(), value.parse().unwrap()));
-    }
     reply
 }
 
