@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod dashboard;
 mod faults;
+mod network;
 mod policy;
 mod secrets;
 mod tampering;
