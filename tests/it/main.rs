@@ -6,6 +6,7 @@ mod calls;
 mod clients;
 mod crash;
 mod dashboard;
+mod disk;
 mod faults;
 mod network;
 mod policy;
