@@ -65,9 +65,25 @@ def one_error():
     return error(chat)
 
 
+def broken_stream():
+    parts = []
+    try:
+        for chunk in chat(stream=True):
+            parts.extend(choice.delta.content or "" for choice in chunk.choices)
+    except openai.APIError as fault:
+        return {"class": type(fault).__name__, "text": "".join(parts)}
+    return {"class": None}
+
+
 def large():
     return error(lambda: chat(messages=[{"role": "user", "content": "x" * (33 << 20)}]))
 
 
-scenarios = {"answers": answers, "errors": errors, "one_error": one_error, "large": large}
+scenarios = {
+    "answers": answers,
+    "broken_stream": broken_stream,
+    "errors": errors,
+    "large": large,
+    "one_error": one_error,
+}
 print(json.dumps(scenarios[scenario]()))

@@ -1,6 +1,9 @@
 //! The ledger on the command line: questions, freshness, verification.
 
-use cordon_system::{upstream::Upstream, world::World};
+use std::time::{Duration, Instant};
+
+use cordon_system::{client::Request, upstream::Upstream, world::World};
+use serde_json::json;
 
 #[test]
 fn a_statement_that_writes_is_refused_with_exit_2() {
@@ -28,19 +31,32 @@ fn a_statement_may_begin_with_a_comment() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "n\r\n7\r\n");
 }
 
+/// The longest that a call may take from its end until SQL finds it.
+const VISIBLE_MAX: Duration = Duration::from_secs(1);
+
 #[test]
 fn a_row_is_visible_within_a_second() {
     let upstream = Upstream::start();
     let world = World::with(&upstream);
-    assert_eq!(world.ask("hello").status, 200);
-    world.sql("SELECT 1");
+    world.call(&world.ask("hello").call_id());
 
-    let reply = world.ask("hello");
-    let answered = std::time::Instant::now();
-    world.call(&reply.call_id());
+    // The best of a few: a busy machine delays some, a promise that is not kept delays all.
+    let took = (0..3).map(|_| until_visible(&world)).min().unwrap();
 
-    // The statement itself takes a part of this in an unoptimised build.
-    assert!(answered.elapsed().as_millis() < 3_000, "{:?}", answered.elapsed());
+    assert!(took <= VISIBLE_MAX, "{took:?}");
+}
+
+/// From the end of a call until SQL over HTTP finds it: no process is started meanwhile.
+fn until_visible(world: &World) -> Duration {
+    let call_id = world.ask("hello").call_id();
+    let answered = Instant::now();
+    let statement = format!("SELECT outcome FROM calls WHERE call_id = '{call_id}'");
+    let body = json!({"sql": statement, "format": "json"}).to_string().into_bytes();
+    let question = Request::post("/v1/audit/sql", world.key(), body);
+    world.wait_until("the call is visible", |world| {
+        world.send_admin(&question).json()[0]["outcome"] == "ok"
+    });
+    answered.elapsed()
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Real clients: the official OpenAI SDK for calls, DuckDB for the tables.
 
-use std::process::Command;
+use std::{io::Write, process::Command};
 
 use cordon_system::{
-    client::Request,
+    client::{self, Request},
     upstream::{Act, Upstream},
     world::{EUROPEAN, World},
 };
@@ -56,22 +56,47 @@ fn every_error_parses_into_the_sdks_own_exception() {
     assert!(!errors["403"]["rules"].as_array().unwrap().is_empty());
     assert!(upstream.seen().is_empty());
 
-    assert_eq!(sdk(&world, "large")["status"], 413);
-    for (act, class) in [
-        (
-            Act::Status(429, vec![("retry-after", "600".to_owned())], "{}".to_owned()),
-            "RateLimitError",
-        ),
-        (
-            Act::Status(503, vec![("retry-after", "600".to_owned())], "{}".to_owned()),
-            "InternalServerError",
-        ),
+    let large = sdk(&world, "large");
+    assert_eq!((&large["status"], &large["type"]), (&json!(413), &json!("request_too_large")));
+    for (status, class, kind) in [
+        (429, "RateLimitError", "rate_limit_error"),
+        (503, "InternalServerError", "overloaded_error"),
     ] {
-        upstream.then(act);
+        let wait = vec![("retry-after", "600".to_owned())];
+        upstream.then(Act::Status(status, wait, "{}".to_owned()));
         let error = sdk(&world, "one_error");
-        assert_eq!(error["class"], class, "{error}");
+        assert_eq!((&error["class"], &error["type"]), (&json!(class), &json!(kind)), "{error}");
         assert_eq!(error["retry_after"], "600");
     }
+}
+
+#[test]
+fn a_stream_that_breaks_raises_the_sdks_own_exception() {
+    let upstream = Upstream::script([Act::CloseAfter(3)]);
+    let world = World::with(&upstream);
+
+    let broken = sdk(&world, "broken_stream");
+
+    assert_eq!((&broken["class"], &broken["text"]), (&json!("APIError"), &json!("The answer of ")));
+}
+
+#[test]
+fn a_key_with_too_many_calls_at_once_is_told_to_wait() {
+    let upstream = Upstream::script([Act::Endless]);
+    let world = World::builder()
+        .upstream("first", &upstream, EUROPEAN)
+        .extra("[identity]\ncalls_at_once_max = 1\n")
+        .start();
+    let mut running = client::connect(world.ai()).unwrap();
+    running.write_all(&world.question("tell me a story", true).bytes()).unwrap();
+    upstream.wait_for(1);
+
+    let error = sdk(&world, "one_error");
+
+    assert_eq!(error["class"], "RateLimitError", "{error}");
+    assert_eq!(error["type"], "rate_limit_error");
+    assert!(error["retry_after"].as_str().is_some_and(|seconds| seconds != "0"), "{error}");
+    assert_eq!(upstream.seen().len(), 1);
 }
 
 #[test]
@@ -97,17 +122,27 @@ fn duckdb_counts_the_same_rows() {
         assert_eq!(world.ask("hello").status, 200);
     }
     world.stop();
-    let data = world.data();
-    let ours =
-        |table: &str| world.sql(&format!("SELECT count(*) AS n FROM {table}"))[0]["n"].clone();
-    let (calls, attempts, decisions) = (ours("calls"), ours("attempts"), ours("decisions"));
 
-    let theirs = python("duckdb_counts.py", &[data.to_str().unwrap()]);
+    let theirs = python("duckdb_counts.py", &[world.data().to_str().unwrap()]);
 
+    let count =
+        |from: &str| world.sql(&format!("SELECT count(*) AS n FROM {from}"))[0]["n"].clone();
     assert_eq!(theirs["calls"], 5);
-    assert_eq!(theirs["calls"], calls);
-    assert_eq!(theirs["attempts"], attempts);
-    assert_eq!(theirs["decisions"], decisions);
+    for table in ["calls", "attempts", "decisions"] {
+        assert_eq!(theirs[table], count(table), "{table}");
+    }
+    let streams = theirs["streams"].as_object().unwrap();
+    for (stream, found) in streams {
+        assert_eq!(found["events"], found["last"], "{stream}: every event from the first one on");
+        // Our own questions here are events behind the last one that was committed.
+        let last = &found["last"];
+        let ours = count(&format!("events WHERE stream_id = '{stream}' AND seq <= {last}"));
+        assert_eq!(found["events"], ours, "{stream}");
+    }
+    // The gateway has written its last event, and the collector has drained to it.
+    let own = world.sql("SELECT DISTINCT stream_id FROM events WHERE kind = 'intent'");
+    let own = own[0]["stream_id"].as_str().unwrap();
+    assert_eq!(streams[own]["events"], count(&format!("events WHERE stream_id = '{own}'")));
 }
 
 #[test]

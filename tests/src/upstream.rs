@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,8 +17,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 
 use crate::client::PATIENCE;
+
+/// Between the last byte and a reset.
+const BEFORE_RESET: Duration = Duration::from_millis(100);
 
 /// What the upstream does with one request. After the script, every request gets `Answer`.
 #[derive(Debug, Clone)]
@@ -26,18 +31,24 @@ pub enum Act {
     Answer,
     /// A good answer with this text.
     Say(String),
+    /// Writes this text into this file, then answers well.
+    AnswerAfterWriting(PathBuf, &'static str),
     /// A status with headers and a body.
     Status(u16, Vec<(&'static str, String)>, String),
-    /// The connection is cut before any byte.
+    /// The connection is reset (RST) before any byte.
     ResetBeforeHead,
+    /// The connection is closed (FIN) before any byte.
+    CloseBeforeHead,
     /// The request is read, and then nothing comes.
     StallBeforeHead,
     /// The head comes at once, a token never.
     HeadWithoutTokens,
     /// After this many tokens nothing comes.
     StallAfter(usize),
-    /// After this many tokens the connection is cut.
+    /// After this many tokens the connection is reset (RST).
     ResetAfter(usize),
+    /// After this many tokens the connection is closed (FIN), the body unfinished.
+    CloseAfter(usize),
     /// One event is no JSON; the rest is good.
     BadEvent,
     /// The stream is complete, but without `[DONE]`.
@@ -73,6 +84,22 @@ pub enum After {
 const STALL: Duration = Duration::from_secs(1);
 /// More than all buffers between an upstream and a client hold.
 pub const FLOOD_BYTES_MAX: u64 = 256 << 20;
+
+impl Act {
+    fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::StallBeforeHead
+                | Self::HeadWithoutTokens
+                | Self::StallAfter(_)
+                | Self::Stream(_, After::Silence)
+        )
+    }
+
+    fn is_reset(&self) -> bool {
+        matches!(self, Self::ResetBeforeHead | Self::ResetAfter(_))
+    }
+}
 
 /// What one request looked like.
 #[derive(Debug, Clone)]
@@ -130,6 +157,11 @@ impl Upstream {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether its script holds a silence that only a deadline of ours ends.
+    pub(crate) fn falls_silent(&self) -> bool {
+        self.state.script.lock().expect("no panic").iter().any(Act::is_silence)
     }
 
     /// The base address for a configuration.
@@ -230,7 +262,11 @@ fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
         let seen = Seen { head, body };
         let stream = seen.json()["stream"] == Value::Bool(true);
         note(state, seen);
-        if !perform(&act, stream, &mut writer, state)? {
+        let goes_on = perform(&act, stream, &mut writer, state)?;
+        if act.is_reset() {
+            return reset(&writer);
+        }
+        if !goes_on {
             return writer.shutdown(Shutdown::Both);
         }
     }
@@ -242,6 +278,13 @@ fn until_stopped(state: &State) {
     while !state.stopped.load(Ordering::SeqCst) {
         (seen, _) = state.changed.wait_timeout(seen, STALL).expect("no panic");
     }
+}
+
+/// Has the last close of this connection send a RST.
+fn reset(stream: &TcpStream) -> io::Result<()> {
+    // A reset overtakes what was written before it; the other side shall have read that.
+    thread::sleep(BEFORE_RESET);
+    TcpSocket::from_std_stream(stream.try_clone()?).set_zero_linger()
 }
 
 fn note(state: &State, seen: Seen) {
@@ -292,7 +335,11 @@ fn perform(act: &Act, stream: bool, writer: &mut TcpStream, state: &State) -> io
             write_whole(writer, *status, headers, body)?;
             Ok(true)
         }
-        Act::EarlyStatus(_) | Act::ResetBeforeHead => Ok(false),
+        Act::AnswerAfterWriting(path, text) => {
+            std::fs::write(path, text)?;
+            answer(writer, stream, &words())
+        }
+        Act::EarlyStatus(_) | Act::ResetBeforeHead | Act::CloseBeforeHead => Ok(false),
         Act::StallBeforeHead => until_left(writer, state),
         Act::HeadWithoutTokens => {
             write_stream_head(writer)?;
@@ -303,7 +350,7 @@ fn perform(act: &Act, stream: bool, writer: &mut TcpStream, state: &State) -> io
             write_tokens(writer, *tokens)?;
             until_left(writer, state)
         }
-        Act::ResetAfter(tokens) => {
+        Act::ResetAfter(tokens) | Act::CloseAfter(tokens) => {
             write_stream_head(writer)?;
             write_tokens(writer, *tokens)?;
             Ok(false)

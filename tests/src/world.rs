@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -18,15 +18,22 @@ use crate::{
 
 /// How often a condition is looked at while a test waits for it.
 const LOOK: Duration = Duration::from_millis(20);
+/// Any free port of this machine: the gateway takes one and logs which.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Deadlines that no test meets on a busy machine.
+const PATIENT: &str = r#"{ connect = "10s", first_token = "10s", gap = "10s", answer = "10s" }"#;
+/// Deadlines for tests that wait for them.
+const IMPATIENT: &str = r#"{ connect = "1s", first_token = "1s", gap = "1s", answer = "1s" }"#;
 
 /// The plan of a world: its configuration, before it starts.
 #[derive(Debug)]
 pub struct Builder {
     upstreams: Vec<Described>,
     route: Vec<String>,
-    deadlines: String,
-    profile: String,
     policy: String,
+    deadlines: Option<String>,
+    /// Whether an upstream's script holds a silence that only a deadline ends.
+    silence: bool,
     mode: String,
     extra: String,
     attributes: Vec<String>,
@@ -63,10 +70,9 @@ impl Default for Builder {
         Self {
             upstreams: Vec::new(),
             route: Vec::new(),
-            deadlines: r#"{ connect = "1s", first_token = "1s", gap = "1s", answer = "1s" }"#
-                .to_owned(),
-            profile: "default".to_owned(),
             policy: "packs = [\"org\", \"gdpr\", \"us-ear\", \"itar\", \"markings\"]".to_owned(),
+            deadlines: None,
+            silence: false,
             mode: "required".to_owned(),
             extra: String::new(),
             attributes: Vec::new(),
@@ -77,7 +83,8 @@ impl Default for Builder {
 
 impl Builder {
     /// Adds an upstream to the end of the route `assistant`, with these facts (TOML lines).
-    pub fn upstream(self, name: &str, upstream: &Upstream, facts: &str) -> Self {
+    pub fn upstream(mut self, name: &str, upstream: &Upstream, facts: &str) -> Self {
+        self.silence |= upstream.falls_silent();
         self.at(name, &upstream.url(), facts)
     }
 
@@ -106,15 +113,10 @@ impl Builder {
         self
     }
 
-    /// The four deadlines of the route, as TOML.
+    /// The four deadlines of the route, as TOML. Else they are long, and short where an upstream's
+    /// script falls silent.
     pub fn deadlines(mut self, deadlines: &str) -> Self {
-        self.deadlines = deadlines.to_owned();
-        self
-    }
-
-    /// The policy profile.
-    pub fn profile(mut self, profile: &str) -> Self {
-        self.profile = profile.to_owned();
+        self.deadlines = Some(deadlines.to_owned());
         self
     }
 
@@ -150,13 +152,15 @@ impl Builder {
         self
     }
 
-    fn configuration(&self, ai: SocketAddr, admin: SocketAddr) -> String {
+    fn configuration(&self) -> String {
+        let deadlines = if self.silence { IMPATIENT } else { PATIENT };
+        let deadlines = self.deadlines.as_deref().unwrap_or(deadlines);
         let mut text = format!(
-            "[listeners]\nai = \"{ai}\"\nadmin = \"{admin}\"\n\n\
+            "[listeners]\nai = \"{ANY_PORT}\"\nadmin = \"{ANY_PORT}\"\n\n\
              [organisation]\nname = \"Test\"\nheadquarters = \"DE\"\nregion = \"DE\"\n\n\
-             [policy]\nprofile = \"{}\"\n{}\n\n\
+             [policy]\n{}\n\n\
              [ledger]\nmode = \"{}\"\nbytes_max = \"2GiB\"\n\n",
-            self.profile, self.policy, self.mode
+            self.policy, self.mode
         );
         for Described { name, url, facts, model_facts } in &self.upstreams {
             text.push_str(&format!(
@@ -166,8 +170,8 @@ impl Builder {
             ));
         }
         text.push_str(&format!(
-            "[routes.assistant]\ntargets = {:?}\ndeadlines = {}\n\n{}",
-            self.route, self.deadlines, self.extra
+            "[routes.assistant]\ntargets = {:?}\ndeadlines = {deadlines}\n\n{}",
+            self.route, self.extra
         ));
         text
     }
@@ -175,12 +179,12 @@ impl Builder {
     /// Starts the gateway and waits until it is ready.
     pub fn start(self) -> World {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (ai, admin) = (free_port(), free_port());
         let path = folder.path().join("cordon.toml");
-        fs::write(&path, self.configuration(ai, admin)).expect("the folder is writable");
+        fs::write(&path, self.configuration()).expect("the folder is writable");
         link_models(&folder.path().join("data"));
         let Self { attributes, environment, .. } = self;
-        let mut world = World { folder, gateway: None, ai, admin, key: String::new(), environment };
+        let (ai, admin, key) = (ANY_PORT, ANY_PORT, String::new());
+        let mut world = World { folder, gateway: None, ai, admin, key, environment };
         world.key = world.create_key("demo", &attributes);
         world.launch();
         world
@@ -198,8 +202,9 @@ impl World {
         Self::builder().upstream("first", upstream, EUROPEAN).start()
     }
 
-    /// Starts the gateway again on the same data.
+    /// Starts the gateway again on the same data, at other addresses.
     pub fn launch(&mut self) {
+        let logged = self.log().len();
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -209,9 +214,26 @@ impl World {
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.gateway = Some(command.spawn().expect("cordon is built"));
-        self.wait_until("it is ready", |world| {
-            client::send(world.ai, &Request::get("/readyz", "")).is_ok_and(|r| r.status == 200)
-        });
+        self.await_readiness(logged);
+    }
+
+    /// Learns the addresses from what is logged behind the first `logged` bytes, and waits until
+    /// calls can be served.
+    fn await_readiness(&mut self, logged: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(self.runs(), "the gateway ended while it started\n{}", self.log());
+            assert!(Instant::now() < deadline, "the gateway never got ready\n{}", self.log());
+            let told = self.log();
+            if let Some((ai, admin)) = addresses(told.get(logged..).unwrap_or_default()) {
+                (self.ai, self.admin) = (ai, admin);
+                let ready = client::send(ai, &Request::get("/readyz", ""));
+                if ready.is_ok_and(|reply| reply.status == 200) {
+                    return;
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// A command of ours with this world's configuration and data.
@@ -328,9 +350,16 @@ impl World {
 
     /// Stops the gateway as an operator would and waits for its end.
     pub fn stop(&mut self) {
-        let Some(mut child) = self.gateway.take() else { return };
-        signal(&child, rustix::process::Signal::TERM);
-        child.wait().expect("our own child");
+        if let Some(child) = &self.gateway {
+            signal(child, rustix::process::Signal::TERM);
+            self.await_end();
+        }
+    }
+
+    /// Waits for the end of the gateway's process, and tells how it ended.
+    pub fn await_end(&mut self) -> ExitStatus {
+        let mut child = self.gateway.take().expect("a gateway was started");
+        child.wait().expect("our own child")
     }
 
     /// The process id of the running gateway.
@@ -397,7 +426,15 @@ pub fn program_path(name: &str) -> PathBuf {
     folder.expect("cordon is built (`make test` builds it)").join(name)
 }
 
-/// A port that is free now.
+/// Where a gateway says that it serves calls and administration.
+fn addresses(log: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line = log.lines().find(|line| line.contains("Cordon serves calls on"))?;
+    let told = line.split("http://").skip(1).map(|rest| rest.split(' ').next());
+    let mut told = told.filter_map(|address| address?.parse().ok());
+    Some((told.next()?, told.next()?))
+}
+
+/// A port that was free a moment ago, for what must be told its port or find nobody there.
 pub fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound socket has an address")

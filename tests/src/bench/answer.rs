@@ -29,6 +29,15 @@ pub fn request(bytes: usize, stream: bool) -> Result<Vec<u8>> {
     Ok(body)
 }
 
+/// That request as it may arrive at the upstream: byte for byte, or with the upstream's own name
+/// of the model, and nothing else changed.
+pub fn forwarded(bytes: usize, stream: bool) -> Result<[Vec<u8>; 2]> {
+    let sent = String::from_utf8(request(bytes, stream)?)?;
+    let renamed = sent.replacen("\"model\":\"assistant\"", "\"model\":\"m\"", 1);
+    ensure!(renamed != sent, "the request names another model");
+    Ok([sent.into_bytes(), renamed.into_bytes()])
+}
+
 /// The value of `x-cordon-subject-regions` for one call: 378 sets in turn, no two neighbours alike.
 pub fn regions(call: u64) -> String {
     let count = COUNTRIES.len() as u64;

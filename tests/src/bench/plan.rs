@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 /// One gateway as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -94,6 +95,14 @@ impl Subject {
     /// Whether each call must differ from its neighbours in what policy sees.
     pub fn calls_differ(self) -> bool {
         self == Self::NotRemembered
+    }
+
+    /// Names its configuration: SHA-256 of the text, but for addresses and folders.
+    pub fn digest(self) -> String {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let folder = Path::new("folder");
+        let place = Place { folder, listen: nowhere, admin: nowhere, upstream: nowhere };
+        hex::encode(Sha256::digest(self.configuration(&place)))
     }
 
     /// The text of its configuration.
@@ -212,6 +221,7 @@ mod tests {
         let place = Place { folder, listen: address, admin: address, upstream: address };
         let text = |subject: Subject| subject.configuration(&place);
         assert_eq!(text(Subject::Remembered), text(Subject::Durable));
+        assert_ne!(Subject::NotRemembered.digest(), Subject::Durable.digest());
         assert!(text(Subject::PermitAll).contains("packs = [\"org\"]\n"));
         assert!(text(Subject::NotRemembered).contains("memo_entries_max = 1\n"));
         assert!(text(Subject::DurableFull).contains("mode = \"required_full\""));

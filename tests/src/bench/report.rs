@@ -16,6 +16,8 @@ use crate::bench::{
 const OTHERS_MAX: f64 = 0.05;
 /// More than this taken by the machine below.
 const STEAL_MAX: f64 = 0.01;
+/// With so large a share of doubtful measurements a number is marked itself.
+const DOUBTFUL_SHARE_MAX: f64 = 0.5;
 
 /// One measurement.
 #[derive(Debug, Clone, Serialize)]
@@ -113,7 +115,7 @@ pub fn preamble(machine: &Machine) -> String {
 pub fn table(rows: &[Row], rounds: usize) -> String {
     let mut text = String::from(
         "| calls | gateway | CPU µs per call | × nginx | ledger's thread µs | calls/s | p50 ms \
-         | p99 ms | doubtful |\n|---|---|---|---|---|---|---|---|---|\n",
+         | p99 ms | load core % | doubtful |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut seen: Vec<(Calls, Subject)> = Vec::new();
     for row in rows {
@@ -147,11 +149,16 @@ fn line(text: &mut String, rows: &[Row], rounds: usize, of: (Calls, Subject)) {
     let median = |value: fn(&Row) -> f64| {
         Spread::of(&rows_of(subject).map(value).collect::<Vec<_>>()).map_or(0.0, |s| s.median)
     };
-    let doubtful = rows_of(subject).filter(|row| !row.marks.is_empty()).count();
-    let all = rows_of(subject).count();
+    let doubts = |subject: Subject| {
+        (rows_of(subject).filter(|row| !row.marks.is_empty()).count(), rows_of(subject).count())
+    };
+    let (doubtful, all) = doubts(subject);
+    let own_mark = mark([doubts(subject)]);
+    let ratio_mark = mark([doubts(subject), doubts(Subject::Nginx)]);
     writeln!(
         text,
-        "| {} | {} | {} | {} | {:.1} | {:.0} | {:.2} | {:.2} | {doubtful} of {all} |",
+        "| {} | {} | {}{own_mark} | {}{ratio_mark} | {:.1} | {:.0} | {:.2} | {:.2} | {:.0} \
+         | {doubtful} of {all} |",
         calls.title(),
         subject.title(),
         spread(cpu, 1),
@@ -160,8 +167,16 @@ fn line(text: &mut String, rows: &[Row], rounds: usize, of: (Calls, Subject)) {
         median(|row| row.calls_per_s),
         median(|row| row.p50_us as f64) / 1e3,
         median(|row| row.p99_us as f64) / 1e3,
+        median(|row| row.load_core_share) * 100.0,
     )
     .expect("writing to memory cannot fail");
+}
+
+/// What stands behind a number that rests on rows with so many doubtful measurements of so many.
+fn mark<const N: usize>(rows: [(usize, usize); N]) -> &'static str {
+    let doubted =
+        |(doubtful, all): (usize, usize)| doubtful as f64 >= all as f64 * DOUBTFUL_SHARE_MAX;
+    if rows.into_iter().any(|row| row.1 > 0 && doubted(row)) { " ?" } else { "" }
 }
 
 /// `12.3 (11.9 to 14.0)`.
@@ -219,5 +234,20 @@ mod tests {
             lines[3].contains("| 55.0 (50.0 to 60.0) | 4.00 (3.00 to 5.00) | 15.0 | 500 |"),
             "{table}"
         );
+        assert!(lines[3].ends_with("| 90 | 0 of 3 |"), "{table}");
+    }
+
+    #[test]
+    fn a_number_that_rests_on_doubtful_measurements_is_marked() {
+        let row = |subject, busy| Row::new(0, subject, CALL, &seen(20_000_000, busy, 0.0));
+        let rows = |nginx, durable| {
+            [row(Subject::Nginx, nginx), row(Subject::Nginx, 0.0), row(Subject::Durable, durable)]
+        };
+        let line = |rows: &[Row]| table(rows, 1).lines().nth(3).unwrap().to_owned();
+        assert!(line(&rows(0.0, 0.0)).contains("| 20.0 (20.0 to 20.0) | 1.00 (1.00 to 1.00) |"));
+        assert!(line(&rows(0.5, 0.0)).contains("| 20.0 (20.0 to 20.0) | 1.00 (1.00 to 1.00) ? |"));
+        let own = line(&rows(0.0, 0.5));
+        assert!(own.contains("| 20.0 (20.0 to 20.0) ? | 1.00 (1.00 to 1.00) ? |"), "{own}");
+        assert!(own.ends_with("| 1 of 1 |"));
     }
 }

@@ -23,6 +23,8 @@ use crate::{
 
 /// The longest wait for a start or an end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The key of a gateway that asks for none.
+const NO_KEY: &str = "none";
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -48,7 +50,16 @@ pub struct Running {
     gateway: Pinned,
     folder: TempDir,
     pub address: SocketAddr,
+    admin: SocketAddr,
     pub key: String,
+}
+
+/// How calls were decided, as a gateway counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Decisions {
+    remembered: u64,
+    /// By an evaluation of their own, or together with another call's.
+    evaluated: u64,
 }
 
 // === impl Pinned ===
@@ -99,14 +110,14 @@ impl Running {
         let configuration = folder.path().join("configuration");
         fs::write(&configuration, subject.configuration(&place))?;
         let (command, key) = match subject {
-            Subject::Nginx => (nginx(site, &folder, &configuration)?, "none".to_owned()),
+            Subject::Nginx => (nginx(site, &folder, &configuration)?, NO_KEY.to_owned()),
             Subject::PermitAll
             | Subject::Remembered
             | Subject::NotRemembered
             | Subject::Durable
             | Subject::DurableFull => cordon(site, &folder, &configuration)?,
         };
-        let mut running = Self { gateway: Pinned::start(command)?, folder, address, key };
+        let mut running = Self { gateway: Pinned::start(command)?, folder, address, admin, key };
         let ready = wait_until(|| running.answers(subject) || running.gateway.is_over());
         let ready = ready.is_ok() && !running.gateway.is_over();
         ensure!(ready, "{} does not start:\n{}", subject.title(), running.log());
@@ -115,6 +126,14 @@ impl Running {
 
     pub fn id(&self) -> u32 {
         self.gateway.id()
+    }
+
+    /// How its calls were decided so far; nothing of a gateway without metrics.
+    pub fn decisions(&self) -> Result<Decisions> {
+        if self.key == NO_KEY {
+            return Ok(Decisions::default());
+        }
+        Ok(Decisions::told(&client::send(self.admin, &Request::get("/metrics", ""))?.text()))
     }
 
     /// The end of what it logged.
@@ -142,6 +161,38 @@ impl Running {
                 reply.is_ok_and(|reply| reply.status == 200)
             }
         }
+    }
+}
+
+// === impl Decisions ===
+
+impl Decisions {
+    fn told(metrics: &str) -> Self {
+        let count = |result: &str| {
+            let name = format!("cordon_decision_memo_total{{result=\"{result}\"}} ");
+            let value = metrics.lines().find_map(|line| line.strip_prefix(name.as_str()));
+            value.and_then(|value| value.parse::<u64>().ok()).unwrap_or_default()
+        };
+        Self { remembered: count("hit"), evaluated: count("miss") + count("joined") }
+    }
+
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            remembered: self.remembered - before.remembered,
+            evaluated: self.evaluated - before.evaluated,
+        }
+    }
+
+    /// The share of calls of which the subject's title is true; `None` where nothing is decided.
+    pub fn as_titled(self, subject: Subject) -> Option<f64> {
+        let titled = match subject {
+            Subject::Nginx => return None,
+            Subject::NotRemembered => self.evaluated,
+            Subject::PermitAll | Subject::Remembered | Subject::Durable | Subject::DurableFull => {
+                self.remembered
+            }
+        };
+        Some(titled as f64 / (self.remembered + self.evaluated).max(1) as f64)
     }
 }
 
@@ -194,4 +245,28 @@ fn wait_until(mut condition: impl FnMut() -> bool) -> Result<()> {
         thread::sleep(LOOK);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_title_says_is_checked_against_what_the_gateway_counted() {
+        let metrics = |hit: u64, miss: u64, joined: u64| {
+            format!(
+                "# TYPE cordon_decision_memo counter\n\
+                 cordon_decision_memo_total{{result=\"hit\"}} {hit}\n\
+                 cordon_decision_memo_total{{result=\"miss\"}} {miss}\n\
+                 cordon_decision_memo_total{{result=\"joined\"}} {joined}\n"
+            )
+        };
+        let before = Decisions::told(&metrics(10, 5, 1));
+        let used = Decisions::told(&metrics(100, 10, 6)).since(before);
+        assert_eq!(used, Decisions { remembered: 90, evaluated: 10 });
+        assert_eq!(used.as_titled(Subject::Durable), Some(0.9));
+        assert_eq!(used.as_titled(Subject::NotRemembered), Some(0.1));
+        assert_eq!(used.as_titled(Subject::Nginx), None);
+        assert_eq!(Decisions::told("").as_titled(Subject::Durable), Some(0.0));
+    }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,6 +19,7 @@ use tokio::{
 use crate::bench::{
     answer,
     link::{Head, Link},
+    plan::CALLS,
 };
 
 /// The path at which it tells what it counted.
@@ -40,19 +42,25 @@ struct Upstream {
     completion: Vec<u8>,
     word: Vec<u8>,
     ending: Vec<u8>,
+    /// Every body that may arrive.
+    bodies: Vec<Vec<u8>>,
     calls: AtomicU64,
-    body_bytes: AtomicU64,
+    /// Calls with another body.
+    altered: AtomicU64,
 }
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, manner: Manner) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, manner: Manner) -> Result<()> {
+    let bodies = CALLS.iter().map(|calls| answer::forwarded(calls.bytes, calls.stream));
+    let bodies = bodies.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let upstream = Arc::new(Upstream {
         manner,
         completion: answer::completion(),
         word: answer::word(),
         ending: answer::ending(),
+        bodies,
         calls: AtomicU64::new(0),
-        body_bytes: AtomicU64::new(0),
+        altered: AtomicU64::new(0),
     });
     loop {
         let (stream, _) = listener.accept().await?;
@@ -81,7 +89,9 @@ impl Upstream {
             return link.write(self.counts().as_bytes()).await;
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.body_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        if !self.bodies.iter().any(|each| each == body) {
+            self.altered.fetch_add(1, Ordering::Relaxed);
+        }
         if !answer::asks_for_a_stream(body) {
             return link.write(&self.completion).await;
         }
@@ -95,8 +105,8 @@ impl Upstream {
 
     fn counts(&self) -> String {
         let calls = self.calls.load(Ordering::Relaxed);
-        let bytes = self.body_bytes.load(Ordering::Relaxed);
-        let body = json!({"calls": calls, "body_bytes": bytes}).to_string();
+        let altered = self.altered.load(Ordering::Relaxed);
+        let body = json!({"calls": calls, "altered": altered}).to_string();
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
     }
 }
@@ -131,12 +141,18 @@ mod tests {
         assert_eq!(result.completed, 0);
         assert!(result.first_error.unwrap().contains("5 of 6 words"));
 
-        let counts = crate::client::Request::get(COUNTS, "");
-        let counts = tokio::task::spawn_blocking(move || crate::client::send(address, &counts));
-        let counts = counts.await.unwrap().unwrap().json();
+        let counts = counts_of(address).await;
         assert!(counts["calls"].as_u64().unwrap() >= 41, "{counts}");
-        let calls = counts["calls"].as_u64().unwrap();
-        assert_eq!(counts["body_bytes"], calls * 1024);
+        assert_eq!(counts["altered"], 0);
+        // A body that nobody planned is not what was sent.
+        let other = Load { bytes: 1025, ..plan(None) };
+        assert_eq!(load::run(&other).await.unwrap().completed, 20);
+        assert_eq!(counts_of(address).await["altered"], 20);
         server.abort();
+    }
+    async fn counts_of(address: std::net::SocketAddr) -> serde_json::Value {
+        let request = crate::client::Request::get(COUNTS, "");
+        let asked = tokio::task::spawn_blocking(move || crate::client::send(address, &request));
+        asked.await.unwrap().unwrap().json()
     }
 }
