@@ -14,15 +14,16 @@ const SECRET: &str = "upstream-secret-SECRETMARK5512";
 #[test]
 fn prompts_answers_and_secrets_are_nowhere_but_on_the_wire() {
     let broken = Act::Status(500, Vec::new(), "ANSWERMARK8824".to_owned());
-    let echo = error_body("invalid", &format!("who sends `Authorization: Bearer {SECRET}`?"));
+    let echo = |code| error_body(code, &format!("who sends `Authorization: Bearer {SECRET}`?"));
+    let filtered = echo("content_filter");
     let upstream = Upstream::script([
         Act::Say("ANSWERMARK8824 and more".to_owned()),
         broken.clone(),
         broken,
         Act::ResetAfter(1),
-        Act::Status(400, Vec::new(), echo.clone()),
-        Act::Stream(vec![token(0, "x"), format!("data: {echo}\n\n")], After::End),
-        Act::Status(200, Vec::new(), echo.replace("invalid", "content_filter")),
+        Act::Status(400, Vec::new(), echo("invalid")),
+        Act::Stream(vec![token(0, "x"), format!("data: {filtered}\n\n")], After::End),
+        Act::Status(200, Vec::new(), filtered),
     ]);
     let facts = format!("{EUROPEAN}\nkey = {{ env = \"TEST_UPSTREAM_KEY\" }}");
     let mut world = World::builder()
