@@ -134,7 +134,7 @@ impl Caller {
     }
 
     /// Counts a call that policy refused; `false` where the key has had more of them within
-    /// this second than it may.
+    /// this second than it may: it is told to wait.
     pub fn may_be_refused(&self, now: Instant) -> bool {
         self.used.refuse(now) <= self.refused_per_second_max
     }

@@ -84,7 +84,7 @@ impl Pipeline {
     }
 
     fn check(&self, head: &Parts, caller: &Arc<Caller>) -> Result<Checked, Refusal> {
-        let running = self.parts.keys.run(caller).ok_or(Refusal::KeyBusy)?;
+        let running = caller.run().ok_or(Refusal::KeyBusy)?;
         let declared = Declared::read(&head.headers)
             .map_err(|fault| Refusal::Declaration(fault.to_string()))?;
         Ok(Checked { running, declared })
@@ -113,7 +113,7 @@ impl Pipeline {
         };
         match self.judge_and_attempt(&mut entry, &caller, &declared, body).await {
             Ok(answer) => answer.into_reply(entry, running).await,
-            Err(Refusal::Denied(_)) if !self.parts.keys.may_be_refused(&caller) => {
+            Err(Refusal::Denied(_)) if !caller.may_be_refused(Instant::now()) => {
                 reply::refused(entry, &Refusal::KeyRefusedOften).await
             }
             Err(refusal) => reply::refused(entry, &refusal).await,

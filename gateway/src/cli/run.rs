@@ -21,13 +21,10 @@ use crate::{
     admin,
     cli::{CliError, End, say},
     config::{Config, Source},
-    gateway::{
-        Gateway, remote,
-        supervisor::{self, Supervisor},
-    },
+    gateway::{Gateway, remote, supervisor::Supervisor},
     identity::ring,
     listener::{
-        self, Readiness, Socket,
+        self, BindError, Readiness, Socket,
         drain::{Drained, Stop},
         gauges::Gauges,
     },
@@ -88,9 +85,11 @@ fn log() {
 }
 
 async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
-    let ai = Socket::bind("listeners.ai", config.listeners.ai).map_err(CliError::failed)?;
-    let admin =
-        Socket::bind("listeners.admin", config.listeners.admin).map_err(CliError::failed)?;
+    let bind = |setting, address| {
+        Socket::bind(setting, address).map_err(|fault| not_bound(&config.source, &fault))
+    };
+    let ai = bind("listeners.ai", config.listeners.ai)?;
+    let admin = bind("listeners.admin", config.listeners.admin)?;
     let gateway = Arc::new(Gateway::build(&config).await.map_err(CliError::failed)?);
     let stop = Stop::default();
     stop.at_signals().map_err(CliError::failed)?;
@@ -120,6 +119,17 @@ async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
     Ok(End::Done)
 }
 
+/// The demonstration has no file in which an address could be changed: says how to get one.
+fn not_bound(source: &Source, fault: &BindError) -> CliError {
+    match source {
+        Source::Demonstration => CliError::Failed(format!(
+            "{fault}: `cordon init cordon.toml` writes a file to change, and `cordon run --config \
+             cordon.toml` starts with it"
+        )),
+        Source::File(_) => CliError::failed(fault),
+    }
+}
+
 async fn start_collector(
     config: &Config,
     arguments: &Arguments,
@@ -128,7 +138,7 @@ async fn start_collector(
     if arguments.no_collector || !config.collector.start {
         return Ok(None);
     }
-    let started = Supervisor::start(config.data.path(), Arc::clone(&gateway.metrics)).await;
+    let started = Supervisor::start(&config.data, Arc::clone(&gateway.metrics)).await;
     started.map(Some).map_err(CliError::failed)
 }
 
@@ -251,7 +261,7 @@ fn admin_parties(config: &Config, gateway: &Arc<Gateway>) -> admin::Parties {
         scope: admin::by_key(move |authorization| keys.identify(authorization)),
         metrics: Arc::new(move || metrics.render()),
         state: Arc::new(move || state.state()),
-        collector: supervisor::socket(config.data.path()),
+        collector: config.data.socket(),
     }
 }
 
@@ -297,4 +307,19 @@ fn program() -> String {
     let here = std::env::current_dir().ok();
     let within = here.as_deref().and_then(|here| own.strip_prefix(here).ok());
     within.unwrap_or(&own).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_port_of_the_demonstration_is_told_with_the_way_to_another_one() {
+        let taken = Socket::bind("listeners.ai", ([127, 0, 0, 1], 0).into()).unwrap();
+        let fault = Socket::bind("listeners.ai", taken.address()).unwrap_err();
+        let told = not_bound(&Source::Demonstration, &fault).to_string();
+        assert!(told.contains("is in use") && told.contains("`cordon init cordon.toml`"), "{told}");
+        let told = not_bound(&Source::File("house.toml".into()), &fault).to_string();
+        assert!(!told.contains("cordon init"), "{told}");
+    }
 }

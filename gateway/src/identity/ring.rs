@@ -19,7 +19,7 @@ use crate::{
         Caller, IdentityError, Role, TenantId,
         attributes::{Known, OrganisationFacts},
         keys::{KeyError, Pepper, is_well_formed},
-        limits::{Running, Used},
+        limits::Used,
         vocabulary::{AttributeError, Attributes},
     },
     quantity::Day,
@@ -68,17 +68,6 @@ impl KeyRing {
         // The hash is keyed: how long a lookup takes tells nothing about any key.
         let hash = self.pepper.hash(key);
         self.callers.load().get(&hash).cloned().ok_or(IdentityError::Unknown)
-    }
-
-    /// Takes a place among the calls that run with this key; `None` at its limit.
-    pub fn run(&self, caller: &Caller) -> Option<Running> {
-        caller.run()
-    }
-
-    /// Counts a call that policy refused; `false` where the key has had more of them within
-    /// this second than it may: it is told to wait.
-    pub fn may_be_refused(&self, caller: &Caller) -> bool {
-        caller.may_be_refused(Instant::now())
     }
 
     /// How many keys are valid.

@@ -59,6 +59,8 @@ pub struct Told {
 
 /// Seconds after which a full gateway is worth another try.
 const RETRY_SOON_S: u64 = 1;
+/// How like a model's name one must be to be proposed: a mistyped one is, another model is not.
+const LIKENESS_MIN: f64 = 0.5;
 
 impl Told {
     fn new(status: u16, kind: &'static str, code: &str, message: impl Into<String>) -> Self {
@@ -80,6 +82,16 @@ impl Told {
 
     fn invalid(status: u16, code: &str, message: impl Into<String>) -> Self {
         Self::new(status, "invalid_request_error", code, message)
+    }
+
+    /// The key asks more than it may at once.
+    fn too_many(code: &str, message: &str) -> Self {
+        Self::new(429, "rate_limit_error", code, message).retry_after(RETRY_SOON_S)
+    }
+
+    /// A 503 that lasts until somebody looks.
+    fn lasting(kind: &'static str, code: HostCode, message: &str) -> Self {
+        Self { never_retry: true, ..Self::new(503, kind, code.name(), message) }
     }
 
     fn overloaded(message: &str) -> Self {
@@ -125,56 +137,28 @@ impl Refusal {
             Self::UnknownModel { asked, known } => unknown_model(asked, known),
             Self::Denied(denial) => denied(denial),
             Self::Upstream(failure) => upstream(failure),
-            Self::KeyBusy
-            | Self::KeyRefusedOften
-            | Self::Overloaded
-            | Self::Draining
-            | Self::NoRoom
-            | Self::ClientGone
-            | Self::AuditUnavailable
-            | Self::NoEligibleUpstream => self.told_unavailable(),
-        }
-    }
-
-    /// The refusals that concern the moment and not the request.
-    fn told_unavailable(&self) -> Told {
-        match self {
-            Self::KeyBusy => Told::new(
-                429,
-                "rate_limit_error",
+            Self::KeyBusy => Told::too_many(
                 "calls_at_once",
                 "this key has as many calls running as it may; wait for one to end",
-            )
-            .retry_after(RETRY_SOON_S),
-            Self::KeyRefusedOften => Told::new(
-                429,
-                "rate_limit_error",
+            ),
+            Self::KeyRefusedOften => Told::too_many(
                 "refused_per_second",
                 "policy refused too many calls of this key within a second",
-            )
-            .retry_after(RETRY_SOON_S),
+            ),
             Self::Overloaded => Told::overloaded("the gateway runs as many calls as it may"),
             Self::Draining => Told::overloaded("the gateway is stopping; ask another instance"),
             Self::NoRoom => Told::overloaded("the gateway buffers as many bytes as it may"),
-            Self::AuditUnavailable => Told {
-                never_retry: true,
-                ..Told::new(
-                    503,
-                    "audit_unavailable",
-                    HostCode::AuditUnavailable.name(),
-                    "the ledger takes no records, so no call can be made; an operator must look",
-                )
-            },
-            Self::NoEligibleUpstream => Told {
-                never_retry: true,
-                ..Told::new(
-                    503,
-                    "policy_unavailable",
-                    HostCode::NoEligibleUpstream.name(),
-                    "policy permits this call, but no permitted upstream can be tried",
-                )
-            },
-            _gone => Told {
+            Self::AuditUnavailable => Told::lasting(
+                "audit_unavailable",
+                HostCode::AuditUnavailable,
+                "the ledger takes no records, so no call can be made; an operator must look",
+            ),
+            Self::NoEligibleUpstream => Told::lasting(
+                "policy_unavailable",
+                HostCode::NoEligibleUpstream,
+                "policy permits this call, but no permitted upstream can be tried",
+            ),
+            Self::ClientGone => Told {
                 outcome: Outcome::Cancelled,
                 ..Told::invalid(400, "client_gone", "the client left before the body was complete")
             },
@@ -191,9 +175,11 @@ fn malformed(fault: &WireError) -> Told {
 }
 
 fn unknown_model(asked: &str, known: &[String]) -> Told {
+    let likeness = |name: &&String| strsim::normalized_damerau_levenshtein(name, asked);
     let nearest = known
         .iter()
-        .min_by_key(|name| strsim::levenshtein(name, asked))
+        .max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
+        .filter(|name| likeness(name) >= LIKENESS_MIN)
         .map_or(String::new(), |name| format!("; did you mean `{name}`?"));
     let mut told = Told::new(
         404,
@@ -266,4 +252,21 @@ fn upstream(failure: &Failure) -> Told {
         told.outcome = Outcome::Cancelled;
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_was_mistyped_is_proposed_and_another_one_is_not() {
+        let known = ["assistant", "local"].map(str::to_owned);
+        for (asked, proposed) in
+            [("asistant", Some("assistant")), ("locla", Some("local")), ("gpt-4o", None)]
+        {
+            let message = unknown_model(asked, &known).message;
+            let found = message.split_once("did you mean ").map(|(_, name)| name);
+            assert_eq!(found, proposed.map(|name| format!("`{name}`?")).as_deref(), "{asked}");
+        }
+    }
 }

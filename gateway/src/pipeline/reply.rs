@@ -190,19 +190,15 @@ fn with_retry(head: ReplyHead, told: &Told) -> ReplyHead {
 
 /// `error_type` of the record: our own words, never the client's or the upstream's.
 fn cause_word(refusal: &Refusal, told: &Told) -> &'static str {
-    match refusal {
-        Refusal::Upstream(failure) => failure.cause.word(),
-        _ours => told.kind,
-    }
+    if let Refusal::Upstream(failure) = refusal { failure.cause.word() } else { told.kind }
 }
 
 fn body_of(told: &Told, refusal: &Refusal, head: &ReplyHead) -> Bytes {
     let call_id = head.call_id.to_string();
-    let (effect, rules, missing) = match refusal {
-        Refusal::Denied(denial) => {
-            (Some(denial.effect.name()), denial.rules.as_slice(), denial.missing.as_slice())
-        }
-        _other => (None, [].as_slice(), [].as_slice()),
+    let (effect, rules, missing) = if let Refusal::Denied(denial) = refusal {
+        (Some(denial.effect.name()), denial.rules.as_slice(), denial.missing.as_slice())
+    } else {
+        (None, [].as_slice(), [].as_slice())
     };
     let rules: Vec<_> = rules
         .iter()
