@@ -260,7 +260,7 @@ impl Report {
                 .note("collector", "`collector.start` is false: none is started".to_owned());
         }
         match supervisor::find().await {
-            Ok(program) => self.good("collector", format!("`{}`", program.display())),
+            Ok(_) => self.good("collector", "beside this program, of this build".to_owned()),
             Err(error) => self.fault("collector", error),
         }
     }
