@@ -1,36 +1,50 @@
 # Two commands: `make run` starts Cordon with its demonstration, `make test` runs every test.
+#
+#   PROFILE=dev       how it is built; `release` is what is shipped, and takes far longer
+#   DATA=data         the folder of all that `make run` writes
+#   ARGUMENTS=        goes on to `cordon run`, or to the bench (`make run ARGUMENTS=--no-collector`)
+#   CARGO_TARGET_DIR  where it is built; `target` where it is not set
 
 PROFILE ?= dev
 DATA ?= data
 CARGO ?= cargo
 PYTHON ?= python3
+ARGUMENTS ?=
 
 # cargo puts the dev profile into `debug`.
 OUTPUT := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-ARGUMENTS ?=
 
-.PHONY: run build model test release bench policies
+.PHONY: run check model build release test bench policies
+# With `-j`, too, it first says what is missing and builds only then.
+.NOTPARALLEL:
 
-run: model build
+run: check model build
 	@exec $(TARGET)/$(OUTPUT)/cordon run --data $(DATA) $(ARGUMENTS)
 
-# Before anything is built: it says at once what is missing.
-model:
-	@$(PYTHON) --version >/dev/null 2>&1 || { \
-	  echo "python3 is missing, and the local model needs it once. Install it, then try again:" >&2; \
-	  echo "    apt-get install -y python3 python3-venv" >&2; exit 2; }
+# Before anything is fetched or built: all that is missing, at once.
+check:
+	@missing=; for tool in $(firstword $(CARGO)) cmake cc $(PYTHON); do \
+	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	! command -v $(PYTHON) >/dev/null || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || missing="$$missing $(PYTHON)-venv"; \
+	[ -z "$$missing" ] || { echo "missing:$$missing. Install what is needed, then try again:" >&2; \
+	  echo "    apt-get install -y build-essential cmake curl python3 python3-venv" >&2; \
+	  echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y   # cargo" >&2; \
+	  exit 2; }
+
+model: check
 	@$(PYTHON) gateway/src/local/prepare.py --out $(DATA)/models
 
-build:
+build: check
 	@started=$$(date +%s); echo "building Cordon ($(PROFILE)); the first time takes a while" >&2; \
 	$(CARGO) build --locked --profile $(PROFILE) -p cordon-gateway -p cordon-collector --bins \
 	&& echo "built in $$(( $$(date +%s) - started )) s" >&2
 
-release:
+release: check
 	$(CARGO) build --locked --release -p cordon-gateway -p cordon-collector --bins
 
-test: model
+test: check model
 	@tests/run
 
 # The collector is another process and no part of what is measured.

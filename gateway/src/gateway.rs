@@ -91,7 +91,7 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let (store, keys) = open_keys(config).await?;
         let (ledger, recovered) = open_ledger(config, &metrics).await?;
-        let salt = salt(&data.path().join("body-hash.key"))
+        let salt = body_hash_key(&data.body_hash_key())
             .map_err(|source| StartError::Data { path: data.path().to_owned(), source })?;
         let recorder = Recorder::new(ledger, mode(config.ledger.mode), Arc::clone(&metrics), salt);
         let region = config.organisation.region.clone();
@@ -280,25 +280,32 @@ async fn start_local(config: &Config) -> (Option<LocalModel>, Option<String>) {
 }
 
 /// The key of body hashes: made once, kept apart from the ledger, readable by its owner only.
-fn salt(path: &Path) -> std::io::Result<[u8; 32]> {
-    let mut salt = [0; 32];
+fn body_hash_key(path: &Path) -> std::io::Result<[u8; 32]> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => {
-            salt = rand::random();
-            file.write_all(&salt)?;
+            let key: [u8; 32] = rand::random();
+            file.write_all(&key)?;
             file.sync_all()?;
+            Ok(key)
         }
-        Err(fault) if fault.kind() == std::io::ErrorKind::AlreadyExists => {
-            let mut file = OpenOptions::new().read(true).open(path)?;
-            if file.metadata()?.permissions().mode() & 0o077 != 0 {
-                let open = format!("others may use `{}`; chmod 600 it", path.display());
-                return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, open));
-            }
-            file.read_exact(&mut salt)?;
-        }
-        Err(fault) => return Err(fault),
+        Err(fault) if fault.kind() == std::io::ErrorKind::AlreadyExists => read_body_hash_key(path),
+        Err(fault) => Err(fault),
     }
-    Ok(salt)
+}
+
+/// Reads the key of body hashes; refuses one that others can read.
+pub(crate) fn read_body_hash_key(path: &Path) -> std::io::Result<[u8; 32]> {
+    let mut file = OpenOptions::new().read(true).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        let open = format!("`{}` can be read by others; run chmod 600 on it", path.display());
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, open));
+    }
+    let mut key = [0; 32];
+    file.read_exact(&mut key).map_err(|fault| {
+        let text = format!("`{}`: {fault}; restore it from a backup", path.display());
+        std::io::Error::new(fault.kind(), text)
+    })?;
+    Ok(key)
 }
 
 fn seconds(at: SystemTime) -> u64 {

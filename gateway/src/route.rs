@@ -101,8 +101,12 @@ impl Plan {
             failed: 0,
             connection: Connection::Any,
         };
-        let mut steps: Vec<Step> =
-            permit.targets().iter().filter(|target| can_be_tried(target.upstream())).map(step).collect();
+        let mut steps: Vec<Step> = permit
+            .targets()
+            .iter()
+            .filter(|target| can_be_tried(target.upstream()))
+            .map(step)
+            .collect();
         steps.sort_by_key(|step| step.target.rank());
         Self { steps, current: 0, failed: 0, too_long_for: None }
     }

@@ -251,14 +251,6 @@ impl Store {
         rows::changes(&self.pool, id, CHANGES_READ_MAX).await
     }
 
-    /// Id of the newest change; 0 where there is none.
-    pub async fn newest_change(&self) -> Result<i64, StoreError> {
-        sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM change_log")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|source| StoreError::Statement { doing: "reading changes", source })
-    }
-
     /// A value of ours by its name.
     pub async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         sqlx::query_scalar("SELECT value FROM settings WHERE name = ?")

@@ -65,7 +65,7 @@ fn calls(world: &World) -> Vec<(u16, Reply)> {
 
 #[test]
 fn prompts_answers_and_secrets_are_nowhere_but_on_the_wire() {
-        let broken = Act::Status(500, Vec::new(), ANSWER.to_owned());
+    let broken = Act::Status(500, Vec::new(), ANSWER.to_owned());
     let refusal = Act::Status(400, Vec::new(), error_body("no", REFUSAL));
     let echo = |code| error_body(code, &format!("who sends `Authorization: Bearer {SECRET}`?"));
     let filtered = echo("content_filter");

@@ -4,13 +4,54 @@
 //! should. It reads text, not syntax.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 const VAGUE_NAMES: [&str; 6] = ["util", "utils", "common", "helper", "helpers", "misc"];
+/// All that may lie at the top of the repository.
+const TOP_LEVEL: [&str; 22] = [
+    ".ci",
+    ".gitignore",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "clippy.toml",
+    "collector",
+    "dashboards",
+    "deny.toml",
+    "docs",
+    "gateway",
+    "migrations",
+    "policies",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+    "tests",
+];
+/// Where the sources of each crate lie whose `lib.rs` promises a reading order.
+const ORDERED: [&str; 3] = ["gateway/src/", "collector/src/", "collector/ledger/src/"];
+/// Who may name the module `local`: itself, who calls it, who builds it, who reads its settings,
+/// who prepares and checks it (prefixes of paths).
+const LOCAL_HOMES: [&str; 6] = [
+    "gateway/src/local",
+    "gateway/src/providers.rs",
+    "gateway/src/providers/local.rs",
+    "gateway/src/gateway.rs",
+    "gateway/src/config",
+    "gateway/src/cli/",
+];
+/// Names of our enums that the standard library has as well: text cannot tell them apart.
+const SHARED_NAMES: [&str; 1] = ["ErrorKind"];
 /// A word, and where it may stand (prefixes of paths).
 const HOMES: [(&str, &[&str]); 6] = [
     ("opa_wasm", &["gateway/src/policy/engine.rs"]),
@@ -32,7 +73,7 @@ fn root() -> PathBuf {
 
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
-    for folder in ["gateway/src", "gateway/tests", "gateway/benches", "collector", "tests"] {
+    for folder in ["gateway/src", "gateway/tests", "collector", "tests"] {
         collect(&root().join(folder), &mut found);
     }
     assert!(found.len() > 50, "only {} sources found", found.len());
@@ -87,8 +128,7 @@ fn function_length(source: &Source) -> Vec<String> {
     let lines: Vec<&str> = source.text.lines().collect();
     for (start, line) in lines.iter().enumerate() {
         let code = line.trim_start();
-        let starts = ["fn ", "pub fn ", "pub(crate) fn ", "async fn ", "pub async fn "];
-        if !starts.iter().any(|word| code.starts_with(word)) || code.ends_with(';') {
+        if !begins_function(code) || code.ends_with(';') {
             continue;
         }
         let indent = line.len() - code.len();
@@ -99,6 +139,19 @@ fn function_length(source: &Source) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Whether nothing but visibility and kind stands before a line's `fn`.
+fn begins_function(code: &str) -> bool {
+    let Some((before, _)) = code.split_once("fn ") else { return false };
+    let own_words = ["", "pub", "const", "async", "unsafe", "extern", "\"C\""];
+    // `pub(in crate::some::place)` is one word.
+    let before = match (before.strip_prefix("pub("), before.split_once(") ")) {
+        (Some(_), Some((_place, rest))) => rest,
+        _ => before,
+    };
+    before.split(' ').all(|word| own_words.contains(&word))
+        && (before.is_empty() || before.ends_with(' '))
 }
 
 fn names(source: &Source) -> Vec<String> {
@@ -142,31 +195,118 @@ fn loose_ends(source: &Source) -> Vec<String> {
     faults
 }
 
-/// The modules of `lib.rs` in order; a module may name those above it and itself.
-fn reading_order(lib: &str, source: &Source) -> Vec<String> {
+/// What stands before the tests of a file, without its comments.
+fn code_before_tests(text: &str) -> String {
+    let lines = code_lines(text).take_while(|line| !line.starts_with("#[cfg(test)]"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The modules of its own crate that a file names: `crate::name`, and each part of
+/// `crate::{name, …}`.
+fn modules_named(text: &str) -> BTreeSet<String> {
+    let code = code_before_tests(text);
+    let mut named = BTreeSet::new();
+    for (at, found) in code.match_indices("crate::") {
+        if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
+            continue;
+        }
+        let rest = &code[at + found.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => named.extend(group_parts(group).map(first_word)),
+            None => drop(named.insert(first_word(rest))),
+        }
+    }
+    named
+}
+
+/// The parts of a group of imports whose opening brace was read, the groups within them cut.
+fn group_parts(group: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0;
+    let end = group.find(|sign| {
+        depth += i32::from(sign == '{') - i32::from(sign == '}');
+        depth < 0
+    });
+    let mut depth = 0;
+    group[..end.unwrap_or(group.len())].split(move |sign| {
+        depth += i32::from(sign == '{') - i32::from(sign == '}');
+        sign == ',' && depth == 0
+    })
+}
+
+fn first_word(text: &str) -> String {
+    let word = text.trim_start().chars().take_while(|sign| sign.is_alphanumeric() || *sign == '_');
+    word.collect()
+}
+
+/// The modules of `lib.rs` in order; a module may name those above it and itself. `base` is where
+/// the crate's sources lie.
+fn reading_order(lib: &str, base: &str, source: &Source) -> Vec<String> {
     let modules: Vec<&str> =
         lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
-    let own = source.path.trim_start_matches("gateway/src/");
+    let own = source.path.trim_start_matches(base);
     let own = own.split(['/', '.']).next().unwrap_or_default();
     let Some(place) = modules.iter().position(|module| *module == own) else { return Vec::new() };
+    let named = modules_named(&source.text);
     modules[place + 1..]
         .iter()
-        .filter(|below| {
-            let direct = format!("crate::{below}");
-            let grouped = format!("    {below}::");
-            code_lines(&source.text).take_while(|line| !line.starts_with("#[cfg(test)]")).any(
-                |line| names_word(line, &direct) || in_crate_group(&source.text, line, &grouped),
-            )
-        })
+        .filter(|below| named.contains(**below))
         .map(|below| format!("uses `{below}`, which stands below it in lib.rs"))
         .collect()
 }
 
-/// Whether `line` is a part of a `use crate::{…}` group and names the module.
-fn in_crate_group(text: &str, line: &str, grouped: &str) -> bool {
-    let opening = text.find("use crate::{");
-    let group = opening.and_then(|start| Some(&text[start..start + text[start..].find("};")?]));
-    line.starts_with(grouped) && group.is_some_and(|group| group.contains(line))
+fn names_local(source: &Source) -> Vec<String> {
+    let gateway = source.path.starts_with("gateway/src/");
+    let home = LOCAL_HOMES.iter().any(|home| source.path.starts_with(home));
+    if !gateway || home || !modules_named(&source.text).contains("local") {
+        return Vec::new();
+    }
+    vec!["names the module `local`, which providers alone call".to_owned()]
+}
+
+/// The enums that are made here.
+fn enums(sources: &[Source]) -> BTreeSet<String> {
+    let named = |line: &str| {
+        let (before, name) = line.split_once("enum ")?;
+        let before = before.trim_start();
+        (before.is_empty() || before.starts_with("pub")).then(|| first_word(name))
+    };
+    let all = sources.iter().flat_map(|source| code_lines(&source.text).filter_map(named));
+    all.filter(|name| !SHARED_NAMES.contains(&name.as_str())).collect()
+}
+
+/// Arms like `_ =>` or `_other =>` beside arms that name variants of our own enums. rustfmt puts
+/// the arms four columns further in than the line that begins the `match`.
+fn open_arms(ours: &BTreeSet<String>, source: &Source) -> Vec<String> {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let opens = |line: &str| line.ends_with('{') && names_word(line, "match ");
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut faults = Vec::new();
+    for (start, line) in lines.iter().enumerate().filter(|(_, line)| opens(line)) {
+        let within = |inner: &&&str| inner.trim().is_empty() || indent(inner) > indent(line);
+        let arms = || {
+            let body = lines[start + 1..].iter().take_while(within);
+            body.filter(|inner| indent(inner) == indent(line) + 4).map(|inner| inner.trim())
+        };
+        let of_ours = arms().any(|arm| names_variant(ours, arm));
+        if let Some(open) = arms().find(|arm| arm.starts_with('_') && arm.contains("=>"))
+            && of_ours
+        {
+            faults.push(format!("line {}: `{open}` hides variants of our own enum", start + 1));
+        }
+    }
+    faults
+}
+
+/// Whether an arm begins with a variant of an enum of ours.
+fn names_variant(ours: &BTreeSet<String>, arm: &str) -> bool {
+    let path = arm.trim_start_matches("| ").split_once("::");
+    path.is_some_and(|(name, _)| name == "Self" || ours.contains(name))
+}
+
+/// What lies at the top of the repository and does not belong there.
+fn strays(tracked: &str) -> BTreeSet<&str> {
+    let tops = tracked.lines().filter_map(|path| path.split('/').next());
+    tops.filter(|top| !TOP_LEVEL.contains(top)).collect()
 }
 
 /// The rank of a `use` line: std, crates, ours.
@@ -208,6 +348,11 @@ fn files_and_functions_fit_their_limits() {
     assert_eq!(file_length(&source("a.rs", &"x\n".repeat(501))).len(), 1);
     let long = format!("    fn long() {{\n{}    }}\n", "        x;\n".repeat(70));
     assert_eq!(function_length(&source("a.rs", &long)).len(), 1);
+    for kind in ["pub(in crate::a::b) fn", "pub(crate) async fn", "pub const unsafe fn"] {
+        let long = long.replace("fn", kind);
+        assert_eq!(function_length(&source("a.rs", &long)).len(), 1, "{kind}");
+    }
+    assert!(!begins_function("let work: fn () = other;"));
     check(file_length);
     check(function_length);
 }
@@ -235,17 +380,61 @@ fn nothing_is_left_open_and_paths_are_whole() {
 
 #[test]
 fn modules_use_only_what_stands_above_them() {
-    let lib = fs::read_to_string(root().join("gateway/src/lib.rs")).unwrap();
-    let wrong = source("gateway/src/wire/json.rs", "use crate::policy::Permit;");
-    assert_eq!(reading_order(&lib, &wrong).len(), 1);
-    let grouped = source("gateway/src/wire.rs", "use crate::{\n    policy::Permit,\n};");
-    assert_eq!(reading_order(&lib, &grouped).len(), 1);
-    check(|source| {
-        if !source.path.starts_with("gateway/src/") {
-            return Vec::new();
-        }
-        reading_order(&lib, source)
-    });
+    let lib = "pub mod wire;\npub mod policy;\npub mod gateway;";
+    for (path, text) in [
+        ("wire/json.rs", "use crate::policy::Permit;"),
+        ("wire.rs", "use crate::{\n    policy::Permit,\n};"),
+        ("wire.rs", "use crate::{wire::{x, y}, policy::Permit};"),
+        ("policy.rs", "fn x() { crate::gateway::y() }"),
+    ] {
+        let wrong = source(&format!("gateway/src/{path}"), text);
+        assert_eq!(reading_order(lib, "gateway/src/", &wrong).len(), 1, "{text}");
+    }
+    let right = source("gateway/src/policy.rs", "use crate::{wire::{policy, gateway}};");
+    assert_eq!(reading_order(lib, "gateway/src/", &right), Vec::<String>::new());
+    for base in ORDERED {
+        let lib = fs::read_to_string(root().join(base).join("lib.rs")).unwrap();
+        check(|source| {
+            let here = source.path.starts_with(base);
+            if here { reading_order(&lib, base, source) } else { Vec::new() }
+        });
+    }
+}
+
+#[test]
+fn only_those_who_call_build_or_prepare_it_name_the_local_model() {
+    let wrong = source("gateway/src/pipeline.rs", "use crate::{local::LocalModel, wire::x};");
+    assert_eq!(names_local(&wrong).len(), 1);
+    check(names_local);
+}
+
+#[test]
+fn a_new_variant_makes_the_compiler_point_at_every_place() {
+    let ours = enums(&[source("a.rs", "pub(crate) enum Way {")]);
+    let text = "fn x() {\n    match way {\n        Way::Up => 1,\n        _down => 2,\n    }\n}";
+    assert_eq!(open_arms(&ours, &source("a.rs", text)).len(), 1);
+    assert!(open_arms(&ours, &source("a.rs", &text.replace("Way::", "Other::"))).is_empty());
+    let ours = enums(&sources());
+    assert!(ours.len() > 50 && ours.contains("Refusal"), "{ours:?}");
+    check(|source| if is_test(&source.path) { Vec::new() } else { open_arms(&ours, source) });
+}
+
+#[test]
+fn the_top_of_the_repository_holds_what_it_should() {
+    assert_eq!(strays("events.json\ndocs/policy.md\n"), BTreeSet::from(["events.json"]));
+    // What is not committed is nobody's business: whoever tries things out leaves files here.
+    if !root().join(".git").try_exists().unwrap() {
+        return;
+    }
+    let listed = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let tracked = String::from_utf8(listed.stdout).unwrap();
+    assert!(tracked.lines().count() > 100);
+    assert_eq!(strays(&tracked), BTreeSet::new());
 }
 
 #[test]

@@ -201,7 +201,8 @@ impl SigningPair {
         Ok(Self(key))
     }
 
-    fn load(storage: &dyn Storage, path: &Path) -> Result<Self, HeadError> {
+    /// Reads the key file; refuses one that others can read.
+    pub fn load(storage: &dyn Storage, path: &Path) -> Result<Self, HeadError> {
         let io_error = |source| HeadError::Io { path: path.to_owned(), source };
         let pem = disk::read_all(storage, path, KEY_BYTES_MAX).map_err(io_error)?;
         if !storage.is_private(path).map_err(io_error)? {

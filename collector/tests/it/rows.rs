@@ -153,6 +153,24 @@ fn attempts_and_data_flows_say_where_data_went() {
 }
 
 #[test]
+fn a_flow_to_a_place_that_nobody_named_leaves_the_country() {
+    run(async {
+        let world = World::new();
+        world.calls("acme", 1);
+        let mut nowhere = attempt();
+        nowhere["region"] = Value::Null;
+        world.append(Kind::Attempt, Some("acme"), Some(Uuid::now_v7()), &nowhere);
+        let collector = world.collector().await;
+        let sql = "SELECT subject_region, destination_region FROM data_flows \
+                   WHERE subject_region <> destination_region ORDER BY 2, 1";
+        let flow = |from: &str, to: &str| json!({"subject_region": from, "destination_region": to});
+        let expected = [flow("DE", "FR"), flow("DE", "unknown"), flow("FR", "unknown")];
+        assert_eq!(rows(&collector, sql).await, expected);
+        collector.stop("test").await.unwrap();
+    });
+}
+
+#[test]
 fn a_repeated_decision_has_one_row_also_after_a_restart() {
     run(async {
         let world = World::new();

@@ -3,19 +3,24 @@
 //! It makes nothing and changes nothing; with `--connect` it shakes hands with every upstream
 //! and sends nothing. Exit code 2: the configuration is wrong; 1: something else is.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs::File, io::ErrorKind, path::Path, sync::Arc, time::Duration};
 
-use cordon_ledger::{RealDisk, Storage, follow};
+use cordon_ledger::{
+    RealDisk, Storage, follow,
+    head::{HeadError, SigningPair},
+};
+use rustix::fs::Access;
 use serde_json::{Value, json};
 
 use crate::{
     catalog::Address,
     cli::{CliError, End, Place, answer, wait},
     config::{Config, ConfigError, DataFolder, fault::Fault},
+    gateway::{self, supervisor},
     identity::keys::Pepper,
     local::prepare::Manifest,
     policy::replay,
-    providers::check_connect,
+    providers::{Providers, check_connect},
     store::Store,
 };
 
@@ -76,7 +81,11 @@ fn wrong(error: ConfigError, json: bool) -> Result<End, CliError> {
         };
         let findings: Vec<Value> = match &error {
             ConfigError::Faults(faults) => faults.faults.iter().map(told).collect(),
-            ConfigError::Read { .. } => Vec::new(),
+            ConfigError::Read { .. } => {
+                vec![
+                    json!({ "part": "configuration", "state": "fault", "text": error.to_string() }),
+                ]
+            }
         };
         answer(&format!("{:#}", json!({ "ok": false, "findings": findings })))?;
     }
@@ -88,10 +97,14 @@ async fn examine(config: &Config, connect: bool) -> Report {
     let catalog = &config.catalog;
     let (routes, upstreams) = (catalog.routes().count(), catalog.upstreams().len());
     report.good("configuration", format!("{routes} routes to {upstreams} upstreams"));
+    report.data(&config.data);
     report.bundle(config).await;
     report.model(config);
     report.database(&config.data).await;
     report.ledger(config);
+    report.key_files(&config.data);
+    report.trust(config);
+    report.collector(config).await;
     if connect {
         report.upstreams(config).await;
     }
@@ -111,6 +124,27 @@ impl Report {
 
     fn fault(&mut self, part: &'static str, fault: impl std::fmt::Display) {
         self.0.push(Finding { part, state: State::Fault, text: fault.to_string() });
+    }
+
+    fn data(&mut self, data: &DataFolder) {
+        // What is not there is made at the first start, in the nearest folder that is.
+        let folders = data.path().ancestors();
+        let nearest = folders.map(named).find(|folder| folder.try_exists().unwrap_or(true));
+        let nearest = nearest.unwrap_or(Path::new("/"));
+        let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        match rustix::fs::access(nearest, all) {
+            Ok(()) if nearest == data.path() => {
+                self.good("data", format!("`{}` is ours to write", nearest.display()));
+            }
+            Ok(()) => {
+                let text = format!("`{}` is made at the first start", data.path().display());
+                self.note("data", text);
+            }
+            Err(error) => {
+                let folder = nearest.display();
+                self.fault("data", format!("`{folder}` cannot be used ({error}): check its owner"));
+            }
+        }
     }
 
     async fn bundle(&mut self, config: &Config) {
@@ -139,6 +173,11 @@ impl Report {
         match Manifest::read(&folder) {
             Ok(model) => self.good("model", format!("{} in `{}`", model.name, folder.display())),
             Err(error) => self.fault("model", error),
+        }
+        if let Some(runtime) = &config.local.runtime
+            && let Err(error) = File::open(runtime)
+        {
+            self.fault("model", format!("`local.runtime`: `{}`: {error}", runtime.display()));
         }
     }
 
@@ -192,6 +231,40 @@ impl Report {
         }
     }
 
+    /// The keys of heads and of body hashes, where they were made already.
+    fn key_files(&mut self, data: &DataFolder) {
+        match SigningPair::load(&RealDisk, &data.signing_key()) {
+            Err(HeadError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(error) => self.fault("ledger", error),
+            Ok(_) => {}
+        }
+        match gateway::read_body_hash_key(&data.body_hash_key()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => self.fault("ledger", error),
+            Ok(_) => {}
+        }
+    }
+
+    /// What upstreams with TLS are proven with: the system's roots, or files of their own.
+    fn trust(&mut self, config: &Config) {
+        let upstreams = config.catalog.upstreams();
+        let remotes = upstreams.iter().filter_map(|upstream| gateway::remote(upstream));
+        if let Err(error) = Providers::new(remotes, None, config.providers.clone()) {
+            self.fault("upstreams", error);
+        }
+    }
+
+    async fn collector(&mut self, config: &Config) {
+        if !config.collector.start {
+            return self
+                .note("collector", "`collector.start` is false: none is started".to_owned());
+        }
+        match supervisor::find().await {
+            Ok(_) => self.good("collector", "beside this program, of this build".to_owned()),
+            Err(error) => self.fault("collector", error),
+        }
+    }
+
     async fn upstreams(&mut self, config: &Config) {
         for upstream in config.catalog.upstreams() {
             let Address::Remote(remote) = upstream.address() else { continue };
@@ -234,6 +307,11 @@ impl State {
             Self::Fault => "fault",
         }
     }
+}
+
+/// A folder's own name, also where it is the working folder.
+fn named(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// Reads every stream up to a limit; what is damaged is an error that says where.

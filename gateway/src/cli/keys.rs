@@ -50,10 +50,11 @@ pub(crate) struct Create {
     /// `caller`, `auditor` or `operator`; `caller` where none is said.
     #[arg(long = "role", value_name = "ROLE", value_parser = role)]
     roles: Vec<Role>,
-    /// Calls at once; the configuration's where none is said.
+    /// Calls at once; where none is said what the file of `--config` says, without one 256.
     #[arg(long, value_name = "N")]
     calls_at_once_max: Option<u32>,
-    /// Calls that policy refuses a second; the configuration's where none is said.
+    /// Calls that policy refuses a second; where none is said what the file of `--config` says,
+    /// without one 1000.
     #[arg(long, value_name = "N")]
     refused_per_second_max: Option<u32>,
 }
@@ -76,7 +77,9 @@ async fn make(place: &Place, create: Create) -> Result<End, CliError> {
     folder.create().map_err(|error| {
         CliError::Failed(format!("cannot make `{}` ({error})", folder.path().display()))
     })?;
-    let store = Store::open(&folder.database()).await.map_err(CliError::failed)?;
+    let database = folder.database();
+    let found = database.try_exists().map_err(CliError::failed)?;
+    let store = Store::open(&database).await.map_err(CliError::failed)?;
     let pepper = Pepper::open(&folder.pepper(), &store).await.map_err(CliError::failed)?;
     let made = keys::create(&store, &pepper, &new, &author()).await;
     let (row, key) = made.map_err(|error| match error {
@@ -93,7 +96,11 @@ async fn make(place: &Place, create: Create) -> Result<End, CliError> {
     store.close().await;
     // The key first: whoever pipes it away gets nothing else.
     answer(key.expose())?;
-    say(&format!("key `{}` of tenant `{}`; it is not shown again", row.id, row.tenant));
+    let (id, tenant, place) = (&row.id, &row.tenant, database.display());
+    say(&format!("key `{id}` of tenant `{tenant}` in `{place}`; it is not shown again"));
+    if !found {
+        say(&format!("`{place}` is a new database: only a gateway with this data folder knows it"));
+    }
     Ok(End::Done)
 }
 

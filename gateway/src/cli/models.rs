@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     cli::{CliError, End, Place, answer, say},
-    local::prepare::{self, Manifest},
+    local::prepare::{self, Manifest, PrepareError},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -46,7 +46,10 @@ pub(crate) fn models(place: &Place, command: &Command) -> Result<End, CliError> 
             Ok(if found { End::Done } else { End::No })
         }
         Command::Prepare => {
-            prepare::prepare(&folder).map_err(CliError::usage)?;
+            prepare::prepare(&folder).map_err(|error| match error {
+                PrepareError::NoPython(_) | PrepareError::Lacking => CliError::usage(error),
+                PrepareError::Failed(_) => CliError::failed(error),
+            })?;
             say(&format!("the local model lies in `{}`", folder.display()));
             Ok(End::Done)
         }

@@ -22,13 +22,10 @@ use crate::{
     admin,
     cli::{CliError, End, say},
     config::{Config, Source},
-    gateway::{
-        Gateway, remote,
-        supervisor::{self, Supervisor},
-    },
+    gateway::{Gateway, remote, supervisor::Supervisor},
     identity::ring,
     listener::{
-        self, Readiness, Socket,
+        self, BindError, Readiness, Socket,
         drain::{Drained, Stop},
         gauges::Gauges,
     },
@@ -89,9 +86,11 @@ fn log() {
 }
 
 async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
-    let ai = Socket::bind("listeners.ai", config.listeners.ai).map_err(CliError::failed)?;
-    let admin =
-        Socket::bind("listeners.admin", config.listeners.admin).map_err(CliError::failed)?;
+    let bind = |setting, address| {
+        Socket::bind(setting, address).map_err(|fault| not_bound(&config.source, &fault))
+    };
+    let ai = bind("listeners.ai", config.listeners.ai)?;
+    let admin = bind("listeners.admin", config.listeners.admin)?;
     let gateway = Arc::new(Gateway::build(&config).await.map_err(CliError::failed)?);
     let stop = Stop::default();
     stop.at_signals(config.listeners.limits.leave_grace.0).map_err(CliError::failed)?;
@@ -122,6 +121,17 @@ async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
     stopped.map(|()| End::Done)
 }
 
+/// The demonstration has no file in which an address could be changed: says how to get one.
+fn not_bound(source: &Source, fault: &BindError) -> CliError {
+    match source {
+        Source::Demonstration => CliError::Failed(format!(
+            "{fault}: `cordon init cordon.toml` writes a file to change, and `cordon run --config \
+             cordon.toml` starts with it"
+        )),
+        Source::File(_) => CliError::failed(fault),
+    }
+}
+
 async fn start_collector(
     config: &Config,
     arguments: &Arguments,
@@ -130,7 +140,7 @@ async fn start_collector(
     if arguments.no_collector || !config.collector.start {
         return Ok(None);
     }
-    let started = Supervisor::start(config.data.path(), Arc::clone(&gateway.metrics)).await;
+    let started = Supervisor::start(&config.data, Arc::clone(&gateway.metrics)).await;
     started.map(Some).map_err(CliError::failed)
 }
 
@@ -253,7 +263,7 @@ fn admin_parties(config: &Config, gateway: &Arc<Gateway>) -> admin::Parties {
         scope: admin::by_key(move |authorization| keys.identify(authorization)),
         metrics: Arc::new(move || metrics.render()),
         state: Arc::new(move || state.state()),
-        collector: supervisor::socket(config.data.path()),
+        collector: config.data.socket(),
     }
 }
 
@@ -329,5 +339,15 @@ mod tests {
         // The room that is left is set aside: `bytes` never gets as far as the limit.
         assert_eq!(told(&Status { bytes: 90, full: true, ..status.clone() }), (1, 0));
         assert_eq!(told(&Status { poisoned: Some("the disk".into()), ..status }), (1, 0));
+    }
+
+    #[test]
+    fn a_busy_port_of_the_demonstration_is_told_with_the_way_to_another_one() {
+        let taken = Socket::bind("listeners.ai", ([127, 0, 0, 1], 0).into()).unwrap();
+        let fault = Socket::bind("listeners.ai", taken.address()).unwrap_err();
+        let told = not_bound(&Source::Demonstration, &fault).to_string();
+        assert!(told.contains("is in use") && told.contains("`cordon init cordon.toml`"), "{told}");
+        let told = not_bound(&Source::File("house.toml".into()), &fault).to_string();
+        assert!(!told.contains("cordon init"), "{told}");
     }
 }

@@ -58,12 +58,12 @@ impl DataFolder {
     pub fn demonstration_key(&self) -> PathBuf {
         self.0.join("demo.key")
     }
-    /// The folder of the collector's socket.
-    pub fn run(&self) -> PathBuf {
-        self.0.join("run")
+    /// What hashes of bodies are keyed with.
+    pub fn body_hash_key(&self) -> PathBuf {
+        self.0.join("body-hash.key")
     }
     /// The collector's socket.
     pub fn socket(&self) -> PathBuf {
-        self.run().join("collector.sock")
+        self.0.join("run/collector.sock")
     }
 }

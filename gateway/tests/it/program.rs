@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -41,13 +42,30 @@ impl Program {
         program: &Path,
         arguments: impl IntoIterator<Item = I>,
     ) -> Ended {
-        let output = Command::new(program)
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_remove("SOVEREIGN_FR_KEY")
-            .output()
-            .unwrap();
-        Ended::from(output)
+        Ended::from(self.command(program).args(arguments).output().unwrap())
+    }
+
+    /// Runs it where only the programs of `folder` are found.
+    pub(crate) fn run_with_path<I: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        arguments: impl IntoIterator<Item = I>,
+    ) -> Ended {
+        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_cordon")));
+        Ended::from(command.args(arguments).env("PATH", folder).output().unwrap())
+    }
+
+    /// A script that the system can start.
+    pub(crate) fn script(&self, name: &str, text: &str) {
+        self.write(name, text);
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.path(name), mode).unwrap();
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).env_remove("SOVEREIGN_FR_KEY");
+        command
     }
 }
 

@@ -180,3 +180,15 @@ fn a_wait_is_rounded_up_and_only_told_where_waiting_helps() {
         assert_eq!(told(failure, None).retry_after_s, seconds, "{status} {wait_ms:?}");
     }
 }
+
+#[test]
+fn a_model_that_was_mistyped_is_proposed_and_another_one_is_not() {
+    let known = ["assistant", "local"].map(str::to_owned);
+    for (asked, proposed) in
+        [("asistant", Some("assistant")), ("locla", Some("local")), ("gpt-4o", None)]
+    {
+        let message = unknown_model(asked, &known).message;
+        let found = message.split_once("did you mean ").map(|(_, name)| name);
+        assert_eq!(found, proposed.map(|name| format!("`{name}`?")).as_deref(), "{asked}");
+    }
+}

@@ -1,7 +1,5 @@
 //! What becomes of the events of a stream, and of each way in which it may end.
 
-use std::time::Instant;
-
 use super::*;
 use crate::{catalog::facts::Deadlines, providers::ErrorKind, wire::Usage};
 
