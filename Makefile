@@ -30,7 +30,7 @@ check:
 	  || missing="$$missing $(PYTHON)-venv"; \
 	[ -z "$$missing" ] || { echo "missing:$$missing. Install what is needed, then try again:" >&2; \
 	  echo "    apt-get install -y build-essential cmake curl python3 python3-venv" >&2; \
-	  echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y   # cargo" >&2; \
+	  echo "and cargo with rustup, as its own site says" >&2; \
 	  exit 2; }
 
 model: check
