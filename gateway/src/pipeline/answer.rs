@@ -150,8 +150,11 @@ impl Opening {
         let mut body = self.room.collect();
         loop {
             match attempt.next(until, name).await {
-                Ok(Some(piece)) if body.push(piece) => {}
-                Ok(Some(_no_room)) => return found(no_room(), attempt),
+                Ok(Some(piece)) => {
+                    if !body.push(piece) {
+                        return found(no_room(), attempt);
+                    }
+                }
                 Ok(None) => break,
                 Err(failure) => return failure,
             }

@@ -280,6 +280,7 @@ fn upstream(failure: &Failure, said: &UpstreamError) -> Told {
         Cause::LocalBusy => Told::overloaded("the local model is busy"),
         Cause::Connect
         | Cause::Tls
+        | Cause::Stale
         | Cause::ClosedBeforeHead
         | Cause::BrokenBody
         | Cause::Protocol

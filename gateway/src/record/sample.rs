@@ -138,7 +138,7 @@ impl Keeper {
 impl Observer for Gate {
     fn fsync(&self, _duration: Duration) {
         if self.synced.lock().unwrap().send(()).is_ok() {
-            drop(self.go_on.lock().unwrap().recv_timeout(PATIENCE));
+            self.go_on.lock().unwrap().recv_timeout(PATIENCE).ok();
         }
     }
 

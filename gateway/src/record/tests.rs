@@ -44,7 +44,6 @@ fn ended() -> AttemptEnd {
         error_type: None,
         side: None,
         http_status: Some(200),
-        usage: None,
         request_bytes: 2,
         response_bytes: 2,
     }

@@ -1,7 +1,9 @@
 //! What becomes of the events of a stream, and of each way in which it may end.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::{catalog::facts::Deadlines, providers::ErrorKind, wire::Usage};
+use crate::{catalog::facts::Deadlines, providers::ErrorKind, room::Budget, wire::Usage};
 
 const TOKEN: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
 const ROLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]}\n\n";
@@ -27,7 +29,7 @@ fn state(choices: usize, include_usage: bool) -> StreamState {
         gap: second,
         total: None,
     };
-    StreamState::new(Opening::of(&call, deadlines, Instant::now()))
+    StreamState::new(Opening::of(&call, deadlines, Instant::now(), &Arc::new(Budget::new(0))))
 }
 
 /// Everything that waits to be written, as one text.

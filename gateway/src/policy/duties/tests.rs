@@ -1,9 +1,6 @@
 //! What leaves, after redaction and rescan.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::HashMap, sync::OnceLock};
 
 use proptest::prelude::*;
 

@@ -12,7 +12,7 @@ use cordon_gateway::{
     classify::{Classifier, declared::Declared},
     config::{Source, Written},
     identity::{
-        Caller, Role,
+        Caller, Role, TenantId,
         attributes::{Country, OrganisationFacts},
         keys::{self, NewKey, Pepper},
         ring::KeyRing,
@@ -157,7 +157,7 @@ struct Nowhere;
 
 #[async_trait]
 impl DecisionSink for Nowhere {
-    async fn record(&self, _decided: &Decided) -> Result<(), SinkError> {
+    async fn record(&self, _tenant: &TenantId, _decided: &Decided) -> Result<(), SinkError> {
         Ok(())
     }
 }
