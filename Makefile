@@ -14,13 +14,25 @@ ARGUMENTS ?=
 # cargo puts the dev profile into `debug`.
 OUTPUT := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+PROGRAMS := $(TARGET)/$(OUTPUT)
+# Both packages whichever program is built: else features differ, and dependencies are built twice.
+BUILD := $(CARGO) build --locked --profile $(PROFILE) -p cordon-gateway -p cordon-collector
 
 .PHONY: run check model build release test bench policies
 # With `-j`, too, it first says what is missing and builds only then.
 .NOTPARALLEL:
 
-run: check model build
-	@exec $(TARGET)/$(OUTPUT)/cordon run --data $(DATA) $(ARGUMENTS)
+# The first time it starts as soon as the gateway is built: the collector takes as long again.
+run: check model
+	@started=$$(date +%s); echo "building Cordon ($(PROFILE)); the first time takes a while" >&2; \
+	if [ -x $(PROGRAMS)/cordon-collector ]; then \
+	  $(BUILD) --bins && exec $(PROGRAMS)/cordon run --data $(DATA) $(ARGUMENTS); exit; fi; \
+	$(BUILD) --bin cordon || exit; \
+	echo "built in $$(( $$(date +%s) - started )) s; it starts, and the collector (tables, SQL," \
+	  "proofs) is built meanwhile" >&2; \
+	trap : INT; $(BUILD) --quiet --bins & builder=$$!; \
+	$(PROGRAMS)/cordon run --data $(DATA) --collector-later $(ARGUMENTS); ended=$$?; \
+	kill $$builder 2>/dev/null; exit $$ended
 
 # Before anything is fetched or built: all that is missing, at once.
 check:
@@ -38,7 +50,7 @@ model: check
 
 build: check
 	@started=$$(date +%s); echo "building Cordon ($(PROFILE)); the first time takes a while" >&2; \
-	$(CARGO) build --locked --profile $(PROFILE) -p cordon-gateway -p cordon-collector --bins \
+	$(BUILD) --bins \
 	&& echo "built in $$(( $$(date +%s) - started )) s" >&2
 
 release: check

@@ -4,20 +4,18 @@
 use std::{
     io::{Read, Write},
     net::TcpListener,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use cordon_system::{
-    client::{self, Reply, Request},
-    upstream::{
-        Act, After, FLOOD_BYTES_MAX, Upstream, completion_of, end_of, error_body, token, usage,
-    },
+    client::{self, Reply},
+    upstream::{Act, After, FLOOD_BYTES_MAX, Upstream, completion_of, error_body, token},
     world::{EUROPEAN, World, free_port},
 };
 use serde_json::json;
 
 /// A world whose first upstream misbehaves and whose second is well.
-fn pair(acts: impl IntoIterator<Item = Act>) -> (Upstream, Upstream, World) {
+pub(crate) fn pair(acts: impl IntoIterator<Item = Act>) -> (Upstream, Upstream, World) {
     let (first, second) = (Upstream::script(acts), Upstream::start());
     let world = World::builder()
         .upstream("first", &first, EUROPEAN)
@@ -27,7 +25,7 @@ fn pair(acts: impl IntoIterator<Item = Act>) -> (Upstream, Upstream, World) {
 }
 
 /// A world with one upstream that misbehaves.
-fn alone(acts: impl IntoIterator<Item = Act>) -> (Upstream, World) {
+pub(crate) fn alone(acts: impl IntoIterator<Item = Act>) -> (Upstream, World) {
     let first = Upstream::script(acts);
     let world = World::with(&first);
     (first, world)
@@ -99,6 +97,7 @@ fn a_handshake_that_never_ends_is_mended_elsewhere() {
     let (mute, second) = (TcpListener::bind("127.0.0.1:0").unwrap(), Upstream::start());
     let port = mute.local_addr().unwrap().port();
     let world = World::builder()
+        .deadlines(r#"{ connect = "1s", first_token = "9s", gap = "9s", answer = "9s" }"#)
         .at("first", &format!("https://localhost:{port}/v1"), EUROPEAN)
         .upstream("second", &second, EUROPEAN)
         .start();
@@ -427,89 +426,4 @@ fn a_slow_reader_gets_the_whole_body() {
     let text = "long ".repeat(400_000);
     assert_eq!(world.ask(&text).status, 200);
     assert_eq!(first.seen()[0].json()["messages"][0]["content"], text.as_str());
-}
-
-#[test]
-fn a_stream_that_breaks_ends_with_an_error_event_and_no_sentinel() {
-    for (act, outcome) in [(Act::ResetAfter(3), "interrupted"), (Act::StallAfter(3), "interrupted")]
-    {
-        let (_first, second, world) = pair([act]);
-        let reply = world.ask_streaming("hello");
-        assert_eq!(reply.status, 200);
-        assert!(reply.complete, "the framing towards the client stays whole");
-        assert_eq!(reply.content(), "The answer of ");
-        let last = reply.events().pop().unwrap();
-        assert!(last.contains("\"error\""), "{last}");
-        assert!(!reply.text().contains("[DONE]"));
-        let call = world.call(&reply.call_id());
-        assert_eq!(call["outcome"], outcome);
-        assert!(second.seen().is_empty(), "a stream that has begun is not continued elsewhere");
-    }
-}
-
-#[test]
-fn an_event_that_is_no_json_is_left_out_and_noted() {
-    let (_only, world) = alone([Act::BadEvent]);
-    let reply = world.ask_streaming("hello");
-    assert_eq!(reply.content(), "The answer of the upstream.");
-    assert!(!reply.text().contains("this is no json"));
-    assert_eq!(reply.events().last().map(String::as_str), Some("[DONE]"));
-    let call = world.call(&reply.call_id());
-    assert_eq!(call["outcome"], "ok");
-    assert!(call["attributes_json"].as_str().unwrap().contains("\"dropped_events\":1"));
-}
-
-#[test]
-fn a_complete_stream_without_its_sentinel_gets_one() {
-    let (_only, world) = alone([Act::NoDone]);
-    let reply = world.ask_streaming("hello");
-    assert_eq!(reply.content(), "The answer of the upstream.");
-    assert_eq!(reply.events().last().map(String::as_str), Some("[DONE]"));
-    let call = world.call(&reply.call_id());
-    assert_eq!((call["outcome"].as_str(), call["output_tokens"].as_u64()), (Some("ok"), Some(5)));
-}
-
-#[test]
-fn a_complete_stream_that_is_left_open_ends_at_once() {
-    let pieces = vec![token(0, "The answer"), end_of(0), usage()];
-    let first = Upstream::script([Act::Stream(pieces, After::Silence)]);
-    let world = World::builder()
-        .upstream("first", &first, EUROPEAN)
-        .deadlines(r#"{ connect = "1s", first_token = "20s", gap = "20s", answer = "20s" }"#)
-        .start();
-    let began = Instant::now();
-    let reply = world.ask_streaming("hello");
-    assert!(began.elapsed() < Duration::from_secs(10), "it waited for the gap");
-    assert_eq!(reply.content(), "The answer");
-    assert_eq!(reply.events().last().map(String::as_str), Some("[DONE]"));
-    let call = world.call(&reply.call_id());
-    assert_eq!((call["outcome"].as_str(), call["output_tokens"].as_u64()), (Some("ok"), Some(5)));
-    first.wait_for_a_departure();
-}
-
-#[test]
-fn a_last_event_without_its_blank_line_is_not_lost() {
-    for ending in ["\n", ""] {
-        let last = format!("{}{ending}", end_of(0).trim_end());
-        let (_only, world) = alone([Act::Stream(vec![token(0, "The answer"), last], After::End)]);
-        let reply = world.ask_streaming("hello");
-        assert_eq!(reply.content(), "The answer");
-        assert_eq!(reply.events().last().map(String::as_str), Some("[DONE]"));
-        assert!(reply.text().ends_with("\n\ndata: [DONE]\n\n"), "{}", reply.text());
-        assert_eq!(world.call(&reply.call_id())["outcome"], "ok");
-    }
-}
-
-#[test]
-fn of_two_choices_both_must_end() {
-    let begun = [token(0, "a"), token(1, "b"), end_of(0)];
-    for (rest, outcome) in [(vec![], "interrupted"), (vec![end_of(1)], "ok")] {
-        let pieces = [begun.to_vec(), rest].concat();
-        let (_only, world) = alone([Act::Stream(pieces, After::End)]);
-        let messages = json!([{"role": "user", "content": "hello"}]);
-        let body = json!({"model": "assistant", "messages": messages, "stream": true, "n": 2});
-        let reply = world.send(&Request::chat(world.key(), &body));
-        assert_eq!(reply.text().contains("[DONE]"), outcome == "ok", "{}", reply.text());
-        assert_eq!(world.call(&reply.call_id())["outcome"], outcome);
-    }
 }

@@ -13,5 +13,6 @@ mod local;
 mod network;
 mod policy;
 mod secrets;
+mod streams;
 mod tampering;
 mod tidy;

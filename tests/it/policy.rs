@@ -228,7 +228,9 @@ fn a_listed_organisation_is_refused_told_of_and_kept_on_record_for_five_years() 
     assert_eq!((reply.status, reply.code().as_str()), (403, "EAR-744.11"), "{}", reply.text());
     assert_eq!(upstream.connections(), 0);
     let call = world.call(&reply.call_id());
-    assert_eq!(call["retain_decision_days"], 1827, "{call}");
+    let attributes = call["attributes_json"].as_str().unwrap();
+    let attributes: serde_json::Value = serde_json::from_str(attributes).unwrap();
+    assert_eq!(attributes["retain_decision_days"], 1827, "{call}");
     assert_eq!(notices(&world)[0]["rules"], json!(["EAR-744.11"]));
 }
 

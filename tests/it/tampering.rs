@@ -183,9 +183,8 @@ fn a_changed_table_row_is_named_with_its_call() {
 
     let faults = faults(&world);
 
-    let named = faults.iter().find(|fault| fault["call_id"] == ids[2].as_str());
-    let named = named.unwrap_or_else(|| panic!("{faults:?}"));
-    assert_eq!(named["kind"], "row");
+    let of_call = |fault: &&Value| fault["call_id"] == ids[2].as_str() && fault["kind"] == "row";
+    let named = faults.iter().find(of_call).unwrap_or_else(|| panic!("{faults:?}"));
     let segment = Segment::with(&world, &ids[2]);
     let place = &segment.events[segment.outcome(&ids[2])];
     assert_eq!(named["seq"], json!(place.seq), "{named}");

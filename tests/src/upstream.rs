@@ -21,9 +21,14 @@ use tokio::net::TcpSocket;
 
 use crate::client::PATIENCE;
 
+mod said;
+
+pub use said::{completion_of, counted_token, end_of, error_body, token, usage};
+
+use said::{chunk, completion, event, whole, write_whole};
+
 /// Between the last byte and a reset.
 const BEFORE_RESET: Duration = Duration::from_millis(100);
-
 /// What the upstream does with one request. After the script, every request gets `Answer`.
 #[derive(Debug, Clone)]
 pub enum Act {
@@ -484,90 +489,4 @@ fn write_stream_head(writer: &mut TcpStream) -> io::Result<()> {
 
 fn write_chunk(writer: &mut TcpStream, text: &str) -> io::Result<()> {
     writer.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes())
-}
-
-fn write_whole(
-    writer: &mut TcpStream,
-    status: u16,
-    headers: &[(&'static str, String)],
-    body: &str,
-) -> io::Result<()> {
-    writer.write_all(whole(status, headers, body).as_bytes())
-}
-
-fn whole(status: u16, headers: &[(&'static str, String)], body: &str) -> String {
-    let mut text = format!("HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\n");
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-    text
-}
-
-/// An event that brings a token of a choice.
-pub fn token(choice: u64, text: &str) -> String {
-    event(&chunk_of(choice, &json!({"content": text}), None))
-}
-
-/// An event that brings a token, and usage up to there.
-pub fn counted_token(text: &str) -> String {
-    let mut counted = chunk(&json!({"content": text}), None);
-    counted["usage"] = usage_json();
-    event(&counted)
-}
-
-/// The event that ends a choice.
-pub fn end_of(choice: u64) -> String {
-    event(&chunk_of(choice, &json!({}), Some("stop")))
-}
-
-/// The event that brings usage and no choice.
-pub fn usage() -> String {
-    let mut usage = chunk(&json!({}), None);
-    usage["choices"] = json!([]);
-    usage["usage"] = usage_json();
-    event(&usage)
-}
-
-fn event(value: &Value) -> String {
-    format!("data: {value}\n\n")
-}
-
-fn usage_json() -> Value {
-    json!({"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16})
-}
-
-fn chunk(delta: &Value, finish: Option<&str>) -> Value {
-    chunk_of(0, delta, finish)
-}
-
-fn chunk_of(choice: u64, delta: &Value, finish: Option<&str>) -> Value {
-    json!({
-        "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1_700_000_000,
-        "model": "scripted-1",
-        "choices": [{"index": choice, "delta": delta, "finish_reason": finish}],
-    })
-}
-
-/// A good whole answer that says `text`.
-pub fn completion_of(text: &str) -> String {
-    completion(&[text.to_owned()]).to_string()
-}
-
-fn completion(words: &[String]) -> Value {
-    json!({
-        "id": "chatcmpl-scripted", "object": "chat.completion", "created": 1_700_000_000,
-        "model": "scripted-1",
-        "choices": [{
-            "index": 0, "finish_reason": "stop",
-            "message": {"role": "assistant", "content": words.concat()},
-        }],
-        "usage": usage_json(),
-    })
-}
-
-/// An error body as OpenAI writes it.
-pub fn error_body(code: &str, message: &str) -> String {
-    let error = json!({"message": message, "type": "invalid_request_error", "code": code});
-    json!({"error": error}).to_string()
 }

@@ -50,6 +50,9 @@ pub struct Arguments {
     /// Do not start the collector beside the gateway.
     #[arg(long)]
     pub no_collector: bool,
+    /// The collector is still being built (`make run`, the first time): start it once it is there.
+    #[arg(long, conflicts_with = "no_collector")]
+    pub collector_later: bool,
 }
 
 /// Builds the gateway from a checked configuration and serves until the order to stop.
@@ -140,7 +143,11 @@ async fn start_collector(
     if arguments.no_collector || !config.collector.start {
         return Ok(None);
     }
-    let started = Supervisor::start(&config.data, Arc::clone(&gateway.metrics)).await;
+    let metrics = Arc::clone(&gateway.metrics);
+    if arguments.collector_later {
+        return Ok(Some(Supervisor::start_once_built(&config.data, metrics)));
+    }
+    let started = Supervisor::start(&config.data, metrics).await;
     started.map(Some).map_err(CliError::failed)
 }
 

@@ -81,11 +81,36 @@ impl Supervisor {
         Ok(Self { stop, task })
     }
 
+    /// Does the same for a collector that is still being built, once it is beside us.
+    pub fn start_once_built(data: &DataFolder, metrics: Arc<Metrics>) -> Self {
+        let (stop, mut stopped) = watch::channel(false);
+        let data = data.clone();
+        let task = tokio::spawn(async move {
+            let Some(program) = built(&mut stopped).await else { return };
+            tracing::info!("the collector is built: SQL and proofs are answered from now on");
+            Keeper { program, data, metrics }.run(stopped).await;
+        });
+        Self { stop, task }
+    }
+
     /// Lets the collector drain to the last durable record and end; kills it when it does not.
     pub async fn drain(self) {
         self.stop.send_replace(true);
         if let Err(fault) = self.task.await {
             tracing::error!("the collector's supervisor failed: {fault}");
+        }
+    }
+}
+
+/// Waits until the collector is there; `None` where we are asked to stop before.
+async fn built(stopped: &mut watch::Receiver<bool>) -> Option<PathBuf> {
+    loop {
+        if let Ok(program) = find().await {
+            return Some(program);
+        }
+        tokio::select! {
+            () = sleep(POLL) => {}
+            _asked = stopped.changed() => return None,
         }
     }
 }

@@ -327,8 +327,8 @@ async fn converse(
     }
     let head = session.resp_header().ok_or(Cause::Protocol)?;
     let head = Head::read(head.status.as_u16(), &head.headers, SystemTime::now());
-    // What is left of a request, or of an answer of unclear length, must not meet the next one.
-    let home = (whole && head.one_length).then_some(link.home);
+    // What is left of a request must not meet the next one.
+    let home = whole.then_some(link.home);
     Ok(Exchange { head, state: State::Reading(session), home })
 }
 

@@ -164,9 +164,6 @@ pub(crate) struct Head {
     pub(crate) event_stream: bool,
     /// Our way of reading the body is the upstream's way of writing it.
     pub(crate) readable: bool,
-    /// The body's length is said in one way. An answer that says it in two (RFC 9112, 6.3) may
-    /// end elsewhere for somebody else, so its connection is not used again.
-    pub(crate) one_length: bool,
     /// The announced length of the body.
     pub(crate) length: Option<u64>,
     /// The upstream's own id for the request, for the record.
@@ -183,8 +180,6 @@ impl Head {
             status,
             event_stream: event_stream(headers),
             readable: readable(headers),
-            one_length: !headers.contains_key(header::TRANSFER_ENCODING)
-                || !headers.contains_key(header::CONTENT_LENGTH),
             length: text(headers, &header::CONTENT_LENGTH).and_then(|text| text.parse().ok()),
             request_id: request_id(headers),
             retry_after: retry_after(headers, now),

@@ -59,7 +59,7 @@ impl World {
 
     /// One that takes nothing but what ends something.
     pub(crate) fn full() -> Self {
-        let options = Options { bytes_max: 1024, ..options() };
+        let options = Options { bytes_max: 256, ..options() };
         Self::with(SimulatedDisk::new(), Mode::Required, options)
     }
 

@@ -53,7 +53,7 @@ fn what_we_refuse_has_one_status_type_code_and_advice() {
         (Refusal::Framing, 400, "invalid_request_error", "bad_framing", None, false, "error"),
         (Refusal::UnknownPath, 404, "not_found_error", "unknown_path", None, false, "error"),
         (Refusal::KeyBusy, 429, limit, "calls_at_once", Some(1), false, "error"),
-        (Refusal::KeyRefusedOften, 429, limit, "refused_per_second", Some(1), false, "denied"),
+        (Refusal::KeyRefusedOften, 429, limit, "refused_per_second", Some(1), false, "error"),
         (Refusal::Overloaded, 503, "overloaded_error", "overloaded", Some(1), false, "error"),
         (Refusal::Draining, 503, "overloaded_error", "overloaded", Some(1), false, "error"),
         (Refusal::NoRoom, 503, "overloaded_error", "overloaded", Some(1), false, "error"),
@@ -96,7 +96,7 @@ fn a_denial_is_told_by_who_denied() {
     for (code, status, kind, retry, never) in [
         (HostCode::RedactionIncomplete, 403, "policy_denied", None, false),
         (HostCode::ConflictLog, 403, "policy_denied", None, false),
-        (HostCode::UnknownObligation, 403, "policy_denied", None, false),
+        (HostCode::UnknownObligation, 503, "policy_unavailable", None, true),
         (HostCode::EngineTimeout, 503, "policy_unavailable", Some(1), false),
         (HostCode::EngineError, 503, "policy_unavailable", None, true),
         (HostCode::NoBundle, 503, "policy_unavailable", None, true),

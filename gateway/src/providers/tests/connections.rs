@@ -51,8 +51,6 @@ async fn a_connection_whose_end_is_unclear_is_not_used_again() {
         "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200",
-        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n\
-         2\r\nok\r\n0\r\n\r\n",
     ] {
         let upstream = serving(response).await;
         let world = World::new(remote(&[upstream.address]));

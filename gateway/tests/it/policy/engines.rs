@@ -119,7 +119,8 @@ impl Both {
     fn decide(&mut self, case: &Case, facts: &Value) -> Value {
         let answer = self.hear(case, facts);
         let (_, (_, second)) = self.over(case);
-        assert_eq!(answer, decided(second, facts), "{}", case.name);
+        // A copy: the second engine keeps what it found out about one input for the next.
+        assert_eq!(answer, decided(&mut second.clone(), facts), "{}", case.name);
         answer
     }
 }

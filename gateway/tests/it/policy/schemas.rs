@@ -71,12 +71,8 @@ fn is_of(rule: &Value, value: &Value) -> bool {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    match rule {
-        Value::Array(_) => names(rule).any(|name| name == kind),
-        _ => {
-            rule.as_str().is_some_and(|name| name == kind || (name, kind) == ("number", "integer"))
-        }
-    }
+    let is = |name: &str| name == kind || (name, kind) == ("number", "integer");
+    if rule.is_array() { names(rule).any(is) } else { rule.as_str().is_some_and(is) }
 }
 
 fn length(value: &Value) -> Option<u64> {
