@@ -32,7 +32,7 @@ some_region_inside if {
 regions := facts.listed(input.data, ["subjects", "regions"])
 
 known_outside(country) if {
-	"eea" in tables.fresh
+	tables.is_fresh("eea")
 	is_string(country)
 	country != "unknown"
 	not data.eea.countries[country]
@@ -168,7 +168,7 @@ clauses contains candidate.id if {
 	some candidate in input.candidates
 	not carried_without_transfer[candidate.id]
 	not adequate[candidate.id]
-	"scc" in tables.fresh
+	tables.is_fresh("scc")
 	is_string(candidate.region)
 	candidate.region != "unknown"
 	"scc" in facts.listed(candidate, ["transfer", "mech"])
@@ -182,7 +182,7 @@ listed contains candidate.id if {
 	not carried_without_transfer[candidate.id]
 	not adequate[candidate.id]
 	not clauses[candidate.id]
-	"dpf" in tables.fresh
+	tables.is_fresh("dpf")
 	data.dpf.status == "valid"
 	candidate.provider_hq == "US"
 	candidate.transfer.dpf_listed == "yes"

@@ -216,7 +216,7 @@ suited(candidate) if {
 
 suited(candidate) if {
 	not facts.in_house(candidate)
-	"markings" in tables.fresh
+	tables.is_fresh("markings")
 	candidate.provider_hq == "US"
 	candidate.region == "US"
 	facts.certified(candidate, data.markings.cui_certificates)
@@ -296,7 +296,7 @@ eu_restricted if input.data.class == "EU_RESTRICTED"
 
 accredited(candidate) if {
 	facts.in_house(candidate)
-	"markings" in tables.fresh
+	tables.is_fresh("markings")
 	facts.certified(candidate, data.markings.eu_restricted_accreditations)
 }
 

@@ -139,12 +139,12 @@ warn contains "AFFILIATES-SUSPENDED" if {
 
 # A suspension is a permission: an old table gives none.
 affiliates_suspended if {
-	"export" in tables.fresh
+	tables.is_fresh("export")
 	data.export.affiliates.switch == "suspended"
 }
 
 affiliates_suspended if {
-	"export" in tables.fresh
+	tables.is_fresh("export")
 	data.export.affiliates.switch == "default"
 	facts.day >= data.export.affiliates.suspended_from
 	facts.day < data.export.affiliates.suspended_until
