@@ -387,7 +387,7 @@ fn heads_pass_by_a_list_of_names_in_both_directions() {
     let (first, world) = alone([status(200, &theirs, &completion_of("plain"))]);
     let mut question = world.question("hello", false);
     for (name, value) in [
-        ("connection", "x-hop, upgrade"),
+        ("connection", "x-hop, upgrade, close"),
         ("x-hop", "marked"),
         ("upgrade", "websocket"),
         ("te", "trailers"),

@@ -144,10 +144,10 @@ impl Rows {
         let named = file.path.display().to_string();
         let bytes = std::fs::metadata(&file.path).map_or(0, |data| data.len());
         if bytes != file.bytes {
-            self.log_fault(None, format!("`{named}` has {bytes} bytes and not {}", file.bytes));
+            self.log_fault(None, &format!("`{named}` has {bytes} bytes and not {}", file.bytes));
         }
         if file.deletes {
-            self.log_fault(None, format!("`{named}` has no deleted rows"));
+            self.log_fault(None, &format!("`{named}` has no deleted rows"));
         }
         self.files.push(file);
         if let Err(error) = self.read_last_file(&named) {
@@ -157,7 +157,7 @@ impl Rows {
 
     /// Takes the rows of the file that was added last, and compares them with its description.
     fn read_last_file(&mut self, named: &str) -> Result<(), ArrowError> {
-        let Some((index, file)) = self.files.iter().enumerate().last() else {
+        let Some((index, file)) = self.files.iter().enumerate().next_back() else {
             return Ok(());
         };
         let mut described = Described::new(self.table, file);
@@ -171,19 +171,19 @@ impl Rows {
                 if !excluded.contains(&column) {
                     excluded.push(column);
                     let text = format!("`{named}` has a row beyond the bounds of `{column}`");
-                    self.log_fault(Some((&batch, row)), text);
+                    self.log_fault(Some((&batch, row)), &text);
                 }
             }
             first += batch.num_rows();
         }
         for difference in described.differences() {
-            self.log_fault(None, format!("`{named}` has {difference}"));
+            self.log_fault(None, &format!("`{named}` has {difference}"));
         }
         Ok(())
     }
 
     /// The table's log says something else of a file than the file.
-    fn log_fault(&mut self, row: Option<(&RecordBatch, usize)>, what: String) {
+    fn log_fault(&mut self, row: Option<(&RecordBatch, usize)>, what: &str) {
         let text = format!("the log of table `{}` is wrong: {what}", self.table.name());
         let place = row.and_then(|(rows, row)| places(self.table, rows).ok()?[row]);
         let call = row.and_then(|(rows, row)| call_of(rows, row));
