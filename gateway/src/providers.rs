@@ -4,6 +4,7 @@
 //! on which side it arose. Knows one upstream's address, key and format; not why it was chosen.
 
 pub mod address;
+mod alarm;
 pub mod executor;
 pub mod head;
 pub mod local;

@@ -41,7 +41,8 @@ pub(crate) fn audit(place: Place, arguments: &Arguments) -> Result<End, CliError
     command.args(theirs);
     let error = command.exec();
     Err(CliError::Usage(format!(
-        "cannot start `{}` ({error}): install it beside `cordon`",
+        "cannot start `{}` ({error}): install it beside `cordon`, or wait where `make run` is \
+         still building it",
         program.display()
     )))
 }

@@ -99,7 +99,7 @@ async fn serve(config: Config, arguments: &Arguments) -> Result<End, CliError> {
     stop.at_signals(config.listeners.limits.leave_grace.0).map_err(CliError::failed)?;
     let tasks = Tasks::start(&gateway).await;
     let collector = start_collector(&config, arguments, &gateway).await?;
-    welcome(&config, (&ai, &admin), &gateway);
+    welcome(&config, (&ai, &admin), &gateway, arguments.collector_later);
 
     let gauges = watched_gauges(&config, &gateway);
     let calls = listener::Parties {
@@ -275,7 +275,7 @@ fn admin_parties(config: &Config, gateway: &Arc<Gateway>) -> admin::Parties {
 }
 
 /// The block a newcomer can act on. The key is read from its file and never shown.
-fn welcome(config: &Config, sockets: (&Socket, &Socket), gateway: &Gateway) {
+fn welcome(config: &Config, sockets: (&Socket, &Socket), gateway: &Gateway, collector_later: bool) {
     let (ai, admin) = (sockets.0.address(), sockets.1.address());
     if !matches!(config.source, Source::Demonstration) {
         tracing::info!("Cordon serves calls on http://{ai} and administration on http://{admin}");
@@ -285,6 +285,8 @@ fn welcome(config: &Config, sockets: (&Socket, &Socket), gateway: &Gateway) {
     let (key, data) = (key.display(), config.data.path().display());
     let model = gateway.local_fault.as_deref().unwrap_or("ready");
     let program = program();
+    let later = "\n  # as soon as the collector is built, which a line below will tell:";
+    let yet = if collector_later { later } else { "" };
     say(&format!(
         "the built-in demonstration runs (`cordon init` writes it as a file to edit)
 
@@ -296,7 +298,7 @@ fn welcome(config: &Config, sockets: (&Socket, &Socket), gateway: &Gateway) {
 Try:
   curl -s http://{ai}/v1/chat/completions -H \"Authorization: Bearer $(cat {key})\" \\
     -H 'Content-Type: application/json' \\
-    -d '{{\"model\":\"assistant\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France?\"}}]}}'
+    -d '{{\"model\":\"assistant\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France?\"}}]}}'{yet}
   {program} audit sql --data {data} \"SELECT ts, outcome, decision, target_id FROM calls ORDER BY ts DESC LIMIT 5\"
   {program} audit verify --data {data}
 

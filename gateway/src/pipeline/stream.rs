@@ -17,7 +17,7 @@ use crate::{
     providers::{Attempt, Cause, Deadline, Failure},
     record::{AttemptEnd, CallId, Entry, Outcome},
     wire::{
-        openai_chat::{self, AnswerFacts, CordonFields, ErrorBody, Progress, StreamEvent},
+        openai_chat::{self, AnswerFacts, CordonFields, ErrorBody, Events, Progress, StreamEvent},
         sse::{Event, Reader},
     },
 };
@@ -36,6 +36,7 @@ const END_MAX: Duration = Duration::from_millis(50);
 pub struct StreamState {
     opening: Opening,
     reader: Reader,
+    events: Events,
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
     /// A token is here.
@@ -78,6 +79,7 @@ impl StreamState {
         Self {
             opening,
             reader: Reader::new(EVENT_BYTES_MAX),
+            events: Events::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             begun: false,
@@ -146,7 +148,7 @@ impl StreamState {
         }
         // A comment keeps a client awake; it passes.
         let Some(data) = data else { return self.queue(raw) };
-        match openai_chat::event(&data) {
+        match self.events.read(&data) {
             StreamEvent::Done => self.done = true,
             StreamEvent::NotJson => heard.dropped_events += 1,
             StreamEvent::Error => self.broken = Some(Failure::in_stream(data)),

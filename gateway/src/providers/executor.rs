@@ -45,6 +45,7 @@ use crate::{
     providers::{
         Cause, ProvidersError, Settings, Traffic, Until,
         address::allowed,
+        alarm::Alarm,
         executor::rewound::Rewound,
         head::{Head, Opening, Verdict, bare_host},
     },
@@ -90,6 +91,7 @@ pub(crate) struct Order<'a> {
 pub(crate) struct Exchange {
     pub(crate) head: Head,
     state: State,
+    alarm: Alarm,
     /// `None`: the connection is not used again, however the answer ends.
     home: Option<Home>,
 }
@@ -329,7 +331,7 @@ async fn converse(
     let head = Head::read(head.status.as_u16(), &head.headers, SystemTime::now());
     // What is left of a request must not meet the next one.
     let home = whole.then_some(link.home);
-    Ok(Exchange { head, state: State::Reading(session), home })
+    Ok(Exchange { head, state: State::Reading(session), alarm: Alarm::default(), home })
 }
 
 fn head_cause(error: &ErrorType) -> Cause {
@@ -425,11 +427,10 @@ impl Exchange {
                 State::Ended => return Ok(None),
                 State::Broken => return Err(Cause::BrokenBody),
             };
-            let read = timeout_at(until.at, session.read_body_bytes()).await;
-            let piece = match read {
-                Ok(Ok(piece)) => piece,
-                Ok(Err(_quotes_the_body)) => return Err(self.end_broken(Cause::BrokenBody)),
-                Err(_elapsed) => return Err(self.end_broken(Cause::Timeout(until.name))),
+            let piece = match self.alarm.within(until.at, session.read_body_bytes()).await {
+                Some(Ok(piece)) => piece,
+                Some(Err(_quotes_the_body)) => return Err(self.end_broken(Cause::BrokenBody)),
+                None => return Err(self.end_broken(Cause::Timeout(until.name))),
             };
             if session.is_body_done() {
                 self.end_clean().await;

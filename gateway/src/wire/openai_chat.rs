@@ -5,6 +5,7 @@
 //! inspected like all others and left alone.
 
 mod answer;
+mod events;
 mod prompt;
 mod render;
 mod request;
@@ -18,9 +19,10 @@ use crate::wire::{
     json::{Document, Reading, Value},
 };
 
-pub use answer::{
-    AnswerFacts, Chunk, ErrorFacts, Progress, StreamEvent, Whole, answer, error, event,
-};
+#[cfg(test)]
+pub use answer::event;
+pub use answer::{AnswerFacts, Chunk, ErrorFacts, Progress, StreamEvent, Whole, answer, error};
+pub use events::Events;
 pub use render::{
     Completion, CordonFields, ErrorBody, Head, Part, RuleLine, chunk_event, completion, done_event,
     error_body, error_event, models,

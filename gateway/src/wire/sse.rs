@@ -148,8 +148,7 @@ impl Reader {
     /// Cuts the event that ends at `end` from the buffer.
     fn cut(&mut self, end: usize) -> Event {
         let raw = self.buffer.split_to(end).freeze();
-        let spans = std::mem::take(&mut self.data);
-        let data = match spans.as_slice() {
+        let data = match self.data.as_slice() {
             [] => None,
             [one] => Some(raw.slice(one.clone())),
             many => {
@@ -157,6 +156,7 @@ impl Reader {
                 Some(lines.join(&b'\n').into())
             }
         };
+        self.data.clear();
         let name = self.name.take().map(|span| raw.slice(span));
         self.line = 0;
         self.searched = 0;

@@ -1,4 +1,5 @@
-//! A closed loop of calls: each connection asks again when its answer is complete and checked.
+//! Calls over some connections, each answer checked: at a fixed pace, or in a closed loop, where a
+//! connection asks again as soon as its answer is complete.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,7 +11,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpStream, task::LocalSet, time::timeout};
+use tokio::{
+    net::TcpStream,
+    task::LocalSet,
+    time::{sleep_until, timeout},
+};
 
 use crate::bench::{answer, figures::percentile, link::Link};
 
@@ -27,6 +32,9 @@ pub struct Load {
     /// Words of a streamed answer; unset: not streamed.
     pub events: Option<usize>,
     pub connections: usize,
+    /// Calls per second that begin at fixed times, whatever became of those before; a call for
+    /// which no connection is free begins late. Unset: a closed loop.
+    pub pace: Option<f64>,
     /// No call begins later.
     pub lasts: Duration,
     /// No more calls than this.
@@ -44,6 +52,7 @@ pub struct Outcome {
     pub errors: u64,
     pub first_error: Option<String>,
     pub seconds: f64,
+    /// From when a call should have begun to its end.
     pub p50_us: Option<u64>,
     pub p99_us: Option<u64>,
 }
@@ -56,6 +65,9 @@ struct Run {
     address: SocketAddr,
     regions: bool,
     calls_max: u64,
+    begin: Instant,
+    /// Between two calls that begin at fixed times.
+    interval: Option<Duration>,
     end: Instant,
     begun: Cell<u64>,
     latencies_us: RefCell<Vec<u64>>,
@@ -73,6 +85,8 @@ pub async fn run(load: &Load) -> Result<Outcome> {
         address: load.address,
         regions: load.regions,
         calls_max: load.calls_max,
+        begin,
+        interval: load.pace.map(|pace| Duration::from_secs_f64(1.0 / pace)),
         end: begin + load.lasts,
         begun: Cell::new(0),
         latencies_us: RefCell::default(),
@@ -105,10 +119,8 @@ impl Run {
     async fn connection(&self) -> Result<()> {
         let mut link = self.connect().await.context("cannot connect")?;
         let (mut request, mut body) = (Vec::new(), Vec::new());
-        while self.begun.get() < self.calls_max && Instant::now() < self.end {
-            let call = self.begun.replace(self.begun.get() + 1);
+        while let Some((call, begin)) = self.next_call().await {
             self.write_request(call, &mut request);
-            let begin = Instant::now();
             let status = timeout(PATIENCE, call_once(&mut link, &request, &mut body)).await??;
             anyhow::ensure!(status == "200", "status {status}: {}", start(&body));
             if let Some(fault) = answer::fault(&body, self.events) {
@@ -118,6 +130,25 @@ impl Run {
             self.latencies_us.borrow_mut().push(took);
         }
         Ok(())
+    }
+
+    /// The number of the next call and when it should begin, once that is now; `None` where there
+    /// shall be no further one.
+    async fn next_call(&self) -> Option<(u64, Instant)> {
+        let call = self.begun.get();
+        let begin = match self.interval {
+            Some(interval) => self.begin + interval.mul_f64(call as f64),
+            None => Instant::now(),
+        };
+        if call >= self.calls_max || begin >= self.end {
+            return None;
+        }
+        self.begun.set(call + 1);
+        // A timer rounds up to its step of a millisecond, so none is set for what is due.
+        if begin > Instant::now() {
+            sleep_until(begin.into()).await;
+        }
+        Some((call, begin))
     }
 
     async fn connect(&self) -> io::Result<Link> {

@@ -29,9 +29,14 @@ pub struct Calls {
     /// Of one request's body.
     pub bytes: usize,
     pub stream: bool,
+    /// Calls per second; `None`: as many as there are answers, or as the upstream's pauses allow.
+    pub pace: Option<u32>,
 }
 
-/// Calls at once, where each is answered at once.
+/// A pace that every gateway keeps up with, so that all of them are measured under the same load
+/// and no core is full.
+const PACE: u32 = 1_000;
+/// Connections, where each call is answered at once.
 const CONNECTIONS: usize = 16;
 /// Streams at once. With few of them the client sleeps between two events, and what the machine
 /// needs to wake it counts as the gateway's.
@@ -57,11 +62,12 @@ pub const SUBJECTS: [Subject; 6] = [
 ];
 
 /// All of them.
-pub const CALLS: [Calls; 4] = [
-    Calls { bytes: 1_024, stream: false },
-    Calls { bytes: 32 * 1_024, stream: false },
-    Calls { bytes: 1_024, stream: true },
-    Calls { bytes: 32 * 1_024, stream: true },
+pub const CALLS: [Calls; 5] = [
+    Calls { bytes: 1_024, stream: false, pace: Some(PACE) },
+    Calls { bytes: 1_024, stream: false, pace: None },
+    Calls { bytes: 32 * 1_024, stream: false, pace: Some(PACE) },
+    Calls { bytes: 1_024, stream: true, pace: None },
+    Calls { bytes: 32 * 1_024, stream: true, pace: None },
 ];
 
 // === impl Subject ===
@@ -127,9 +133,19 @@ impl Calls {
         if self.stream { STREAMS } else { CONNECTIONS }
     }
 
-    /// `1 KB JSON`.
+    /// Whether the load stays below what the machine could do, whichever gateway is measured.
+    pub fn is_paced(self) -> bool {
+        self.stream || self.pace.is_some()
+    }
+
+    /// `1 KB JSON, 1000/s`.
     pub fn title(self) -> String {
-        format!("{} KB {}", self.bytes / 1_024, if self.stream { "SSE" } else { "JSON" })
+        let size = self.bytes / 1_024;
+        match (self.stream, self.pace) {
+            (true, _) => format!("{size} KB SSE"),
+            (false, Some(pace)) => format!("{size} KB JSON, {pace}/s"),
+            (false, None) => format!("{size} KB JSON, closed loop"),
+        }
     }
 }
 
@@ -226,6 +242,8 @@ mod tests {
         assert!(text(Subject::NotRemembered).contains("memo_entries_max = 1\n"));
         assert!(text(Subject::DurableFull).contains("mode = \"required_full\""));
         assert!(text(Subject::Nginx).contains("proxy_temp_path folder/proxy;"));
-        assert_eq!(CALLS.map(Calls::title).join(","), "1 KB JSON,32 KB JSON,1 KB SSE,32 KB SSE");
+        let titles = "1 KB JSON, 1000/s; 1 KB JSON, closed loop; 32 KB JSON, 1000/s; 1 KB SSE; \
+                      32 KB SSE";
+        assert_eq!(CALLS.map(Calls::title).join("; "), titles);
     }
 }

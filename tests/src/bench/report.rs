@@ -6,14 +6,18 @@ use serde::Serialize;
 
 use crate::bench::{
     figures::{Spread, mean, ratios},
+    handover::HandOver,
     load::Outcome,
     machine::Machine,
     meter::{Share, Used},
-    plan::{Calls, Subject},
+    plan::{CALLS, Calls, Subject},
 };
 
 /// More of the gateway's core than this taken by others: the number is not ours alone.
 const OTHERS_MAX: f64 = 0.05;
+/// A fuller core of load and upstream has no time to sleep between two calls, and the gateway none
+/// to spend on waking it: another load than the one that is wanted.
+const LOAD_CORE_MAX: f64 = 0.85;
 /// More than this taken by the machine below.
 const STEAL_MAX: f64 = 0.01;
 /// With so large a share of doubtful measurements a number is marked itself.
@@ -53,6 +57,15 @@ pub struct Seen {
     pub load_core: Share,
 }
 
+/// What handing events to the ledger took alone, in one round.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Handed {
+    pub round: usize,
+    /// The calls at whose pace it was done.
+    pub calls: Calls,
+    pub hand_over: HandOver,
+}
+
 // === impl Row ===
 
 impl Row {
@@ -64,6 +77,7 @@ impl Row {
         let doubts = [
             (others_share > OTHERS_MAX, "others on the core"),
             (steal_share > STEAL_MAX, "steal"),
+            (calls.is_paced() && seen.load_core.busy > LOAD_CORE_MAX, "load core full"),
             (seen.used.threads_ended > 0, "threads ended"),
         ];
         let outcome = &seen.outcome;
@@ -123,7 +137,7 @@ pub fn table(rows: &[Row], rounds: usize) -> String {
             seen.push((row.calls, row.subject));
         }
     }
-    for calls in crate::bench::plan::CALLS {
+    for calls in CALLS {
         for (_, subject) in seen.iter().filter(|(each, _)| *each == calls) {
             line(&mut text, rows, rounds, (calls, *subject));
         }
@@ -131,30 +145,71 @@ pub fn table(rows: &[Row], rounds: usize) -> String {
     text
 }
 
+/// The calls whose events are also handed over alone: those of the aim.
+pub const HANDED: [Calls; 2] = [CALLS[0], CALLS[1]];
+
+/// What a call would cost without a ledger, by subtraction: each round's permit-all row, in which
+/// the ledger's thread is not counted, less what handing the events over took alone at the same
+/// pace. Empty where either is missing.
+pub fn without_a_ledger(rows: &[Row], handed: &[Handed], rounds: usize) -> String {
+    HANDED.iter().filter_map(|calls| without(rows, handed, rounds, *calls)).collect()
+}
+
+fn without(rows: &[Row], handed: &[Handed], rounds: usize, calls: Calls) -> Option<String> {
+    let of_round = |round| {
+        let of = handed.iter().filter(|handed| (handed.round, handed.calls) == (round, calls));
+        mean(&of.map(|handed| handed.hand_over.cpu_us).collect::<Vec<_>>())
+    };
+    let handed: Vec<Option<f64>> = (0..rounds).map(of_round).collect();
+    let permit_all = by_round(rows, rounds, (calls, Subject::PermitAll));
+    let less: Vec<Option<f64>> =
+        permit_all.iter().zip(&handed).map(|(all, handed)| Some((*all)? - (*handed)?)).collect();
+    let nginx = by_round(rows, rounds, (calls, Subject::Nginx));
+    let known = |values: &[Option<f64>]| values.iter().flatten().copied().collect::<Vec<_>>();
+    let doubted = mark([Subject::PermitAll, Subject::Nginx].map(|of| doubts(rows, (calls, of))));
+    Spread::of(&known(&less)).map(|left| {
+        format!(
+            "\n{}: handing the events to the ledger takes {} µs of a call when measured alone; \
+             permit-all less that is {} µs or {}{doubted} × nginx.\n",
+            calls.title(),
+            spread(Spread::of(&known(&handed)), 1),
+            spread(Some(left), 1),
+            spread(Spread::of(&ratios(&less, &nginx)), 2),
+        )
+    })
+}
+
+/// The rows of one kind of call through one gateway.
+fn rows_of(rows: &[Row], of: (Calls, Subject)) -> impl Iterator<Item = &Row> {
+    rows.iter().filter(move |row| (row.calls, row.subject) == of)
+}
+
+/// The CPU per call of each round.
+fn by_round(rows: &[Row], rounds: usize, of: (Calls, Subject)) -> Vec<Option<f64>> {
+    let cpu = |round| {
+        let rows = rows_of(rows, of).filter(|row| row.round == round);
+        rows.map(|row| row.cpu_us).collect::<Vec<_>>()
+    };
+    (0..rounds).map(|round| mean(&cpu(round))).collect()
+}
+
+/// How many measurements are doubtful, of how many.
+fn doubts(rows: &[Row], of: (Calls, Subject)) -> (usize, usize) {
+    let doubtful = rows_of(rows, of).filter(|row| !row.marks.is_empty()).count();
+    (doubtful, rows_of(rows, of).count())
+}
+
 fn line(text: &mut String, rows: &[Row], rounds: usize, of: (Calls, Subject)) {
     let (calls, subject) = of;
-    let rows_of = |subject: Subject| {
-        rows.iter().filter(move |row| (row.calls, row.subject) == (calls, subject))
-    };
-    let by_round = |subject: Subject| -> Vec<Option<f64>> {
-        let cpu = |round| {
-            let rows = rows_of(subject).filter(|row| row.round == round);
-            rows.map(|row| row.cpu_us).collect::<Vec<_>>()
-        };
-        (0..rounds).map(|round| mean(&cpu(round))).collect()
-    };
-    let own = by_round(subject);
+    let own = by_round(rows, rounds, of);
     let cpu = Spread::of(&own.iter().flatten().copied().collect::<Vec<_>>());
-    let times = Spread::of(&ratios(&own, &by_round(Subject::Nginx)));
+    let times = Spread::of(&ratios(&own, &by_round(rows, rounds, (calls, Subject::Nginx))));
     let median = |value: fn(&Row) -> f64| {
-        Spread::of(&rows_of(subject).map(value).collect::<Vec<_>>()).map_or(0.0, |s| s.median)
+        Spread::of(&rows_of(rows, of).map(value).collect::<Vec<_>>()).map_or(0.0, |s| s.median)
     };
-    let doubts = |subject: Subject| {
-        (rows_of(subject).filter(|row| !row.marks.is_empty()).count(), rows_of(subject).count())
-    };
-    let (doubtful, all) = doubts(subject);
-    let own_mark = mark([doubts(subject)]);
-    let ratio_mark = mark([doubts(subject), doubts(Subject::Nginx)]);
+    let (doubtful, all) = doubts(rows, of);
+    let own_mark = mark([doubts(rows, of)]);
+    let ratio_mark = mark([doubts(rows, of), doubts(rows, (calls, Subject::Nginx))]);
     writeln!(
         text,
         "| {} | {} | {}{own_mark} | {}{ratio_mark} | {:.1} | {:.0} | {:.2} | {:.2} | {:.0} \
@@ -196,7 +251,7 @@ mod tests {
     fn seen(cpu_ns: u64, busy: f64, steal: f64) -> Seen {
         let outcome = Outcome { completed: 1_000, seconds: 2.0, ..Outcome::default() };
         let used = Used { cpu_ns, ledger_ns: cpu_ns / 4, threads_ended: 0 };
-        let load_core = Share { busy: 0.9, steal: 0.0 };
+        let load_core = Share { busy: 0.8, steal: 0.0 };
         Seen { outcome, used, wall_s: 2.0, gateway_core: Share { busy, steal }, load_core }
     }
 
@@ -209,11 +264,15 @@ mod tests {
         assert!((bare.cpu_us - 15.0).abs() < 1e-9 && (bare.ledger_us - 5.0).abs() < 1e-9);
         assert_eq!(row(seen(20_000_000, 0.5, 0.0)).marks, ["others on the core"]);
         assert_eq!(row(seen(20_000_000, 0.0, 0.2)).marks, ["steal"]);
+        let full =
+            Seen { load_core: Share { busy: 0.9, steal: 0.0 }, ..seen(20_000_000, 0.0, 0.0) };
+        assert_eq!(row(full.clone()).marks, ["load core full"]);
+        assert!(Row::new(0, Subject::Nginx, CALLS[1], &full).marks.is_empty(), "a closed loop");
         let disturbance = |steal| row(seen(20_000_000, 0.0, steal)).disturbance();
         assert!(disturbance(0.2) > disturbance(0.1) && disturbance(0.1) > disturbance(0.0));
     }
 
-    const CALL: Calls = Calls { bytes: 1_024, stream: false };
+    const CALL: Calls = CALLS[0];
 
     #[test]
     fn the_table_has_medians_and_ratios_of_rounds() {
@@ -229,12 +288,34 @@ mod tests {
         let table = table(&rows, 2);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4);
-        assert!(lines[2].starts_with("| 1 KB JSON | nginx | 15.0 (10.0 to 20.0) | 1.00 (1.00 to"));
+        assert!(
+            lines[2]
+                .starts_with("| 1 KB JSON, 1000/s | nginx | 15.0 (10.0 to 20.0) | 1.00 (1.00 to")
+        );
         assert!(
             lines[3].contains("| 55.0 (50.0 to 60.0) | 4.00 (3.00 to 5.00) | 15.0 | 500 |"),
             "{table}"
         );
-        assert!(lines[3].ends_with("| 90 | 0 of 3 |"), "{table}");
+        assert!(lines[3].ends_with("| 80 | 0 of 3 |"), "{table}");
+    }
+
+    #[test]
+    fn the_hand_over_is_taken_off_within_a_round() {
+        let row = |round, subject, cpu_ns| Row::new(round, subject, CALL, &seen(cpu_ns, 0.0, 0.0));
+        let rows = [
+            row(0, Subject::Nginx, 10_000_000),
+            row(0, Subject::PermitAll, 40_000_000),
+            row(1, Subject::Nginx, 20_000_000),
+            row(1, Subject::PermitAll, 80_000_000),
+        ];
+        let hand_over = HandOver { calls: 9, cpu_us: 10.0, ledger_us: 2.0 };
+        let handed = [0, 1].map(|round| Handed { round, calls: CALL, hand_over });
+        let told = without_a_ledger(&rows, &handed, 2);
+        // A quarter of the time is the ledger's thread and not in the row.
+        let expected = "takes 10.0 (10.0 to 10.0) µs of a call when measured alone; permit-all less \
+                        that is 35.0 (20.0 to 50.0) µs or 2.25 (2.00 to 2.50) × nginx.";
+        assert!(told.contains(expected), "{told}");
+        assert_eq!(without_a_ledger(&rows, &[], 2), "");
     }
 
     #[test]

@@ -128,6 +128,7 @@ mod tests {
             bytes: 1024,
             events,
             connections: 3,
+            pace: None,
             lasts: Duration::from_secs(20),
             calls_max: 20,
             regions: true,
@@ -141,8 +142,14 @@ mod tests {
         assert_eq!(result.completed, 0);
         assert!(result.first_error.unwrap().contains("5 of 6 words"));
 
+        // Calls at fixed times: the last of them begins so much later than the first.
+        let paced = Load { pace: Some(100.0), ..plan(None) };
+        let result = load::run(&paced).await.unwrap();
+        assert_eq!((result.completed, result.errors), (20, 0), "{:?}", result.first_error);
+        assert!(result.seconds >= 0.19, "{result:?}");
+
         let counts = counts_of(address).await;
-        assert!(counts["calls"].as_u64().unwrap() >= 41, "{counts}");
+        assert!(counts["calls"].as_u64().unwrap() >= 61, "{counts}");
         assert_eq!(counts["altered"], 0);
         // A body that nobody planned is not what was sent.
         let other = Load { bytes: 1025, ..plan(None) };

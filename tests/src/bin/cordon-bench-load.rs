@@ -1,4 +1,5 @@
-//! The bench's load as a program: calls in a closed loop and prints what came of it as JSON.
+//! The bench's load as a program: calls at a pace or in a closed loop, and prints what came of it
+//! as JSON.
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -6,7 +7,7 @@ use clap::Parser;
 
 use cordon_system::bench::load::{self, Load};
 
-/// Calls in a closed loop and checks every answer
+/// Calls a gateway and checks every answer
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The gateway
@@ -24,6 +25,9 @@ struct Arguments {
     /// Connections, each with one call at a time
     #[arg(long, default_value_t = 16)]
     connections: usize,
+    /// Calls per second that begin at fixed times; unset: each connection calls again at once
+    #[arg(long)]
+    pace: Option<f64>,
     /// No call begins later
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -44,6 +48,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         bytes: arguments.bytes,
         events: arguments.events,
         connections: arguments.connections,
+        pace: arguments.pace,
         lasts: Duration::try_from_secs_f64(arguments.seconds)?,
         calls_max: arguments.calls_max,
         regions: arguments.regions,

@@ -21,11 +21,12 @@ use serde_json::json;
 use cordon_system::{
     bench::{
         figures::there_and_back,
+        handover::HandOver,
         load::Outcome,
         machine::{self, Machine},
         meter::{Core, Threads},
         plan::{CALLS, Calls, SUBJECTS, Subject},
-        report::{self, Row, Seen},
+        report::{self, Handed, Row, Seen},
         subject::{Pinned, Running, Site, pinned},
         upstream::COUNTS,
     },
@@ -86,9 +87,11 @@ struct Bench {
     arguments: Arguments,
     site: Site,
     load: PathBuf,
+    hand_over: PathBuf,
     upstream: SocketAddr,
     record: fs::File,
     rows: Vec<Row>,
+    handed: Vec<Handed>,
 }
 
 fn main() -> Result<()> {
@@ -124,13 +127,26 @@ fn main() -> Result<()> {
         "configurations": SUBJECTS.map(|subject| (subject, subject.digest())),
     });
     writeln!(record, "{run}")?;
-    let load = folder.join("cordon-bench-load");
-    let mut bench = Bench { arguments, site, load, upstream, record, rows: Vec::new() };
+    let mut bench = Bench {
+        arguments,
+        site,
+        load: folder.join("cordon-bench-load"),
+        hand_over: folder.join("cordon-bench-handover"),
+        upstream,
+        record,
+        rows: Vec::new(),
+        handed: Vec::new(),
+    };
     for round in 0..bench.arguments.rounds {
         bench.round(round)?;
     }
     println!("{}\n{}", report::preamble(&machine), bench.table());
     Ok(())
+}
+
+/// The arguments that say at which pace to call, where there is one.
+fn pace(calls: Calls) -> Vec<String> {
+    calls.pace.map_or_else(Vec::new, |pace| vec!["--pace".to_owned(), pace.to_string()])
 }
 
 /// Starts the upstream and reads from it where it listens.
@@ -164,6 +180,12 @@ impl Bench {
 
     fn round(&mut self, round: usize) -> Result<()> {
         for subject in there_and_back(&self.subjects()) {
+            // Once on the way there, once on the way back, as every gateway.
+            if subject == Subject::PermitAll {
+                for calls in report::HANDED {
+                    self.hand_over(round, calls)?;
+                }
+            }
             eprintln!("round {} of {}: {}", round + 1, self.arguments.rounds, subject.title());
             let running = Running::start(subject, &self.site, self.upstream)?;
             self.run_load(&running, subject, CALLS[0], self.arguments.warm_up_seconds)?;
@@ -173,6 +195,23 @@ impl Bench {
             }
             running.stop()?;
         }
+        Ok(())
+    }
+
+    /// Hands the events of calls to a ledger in memory, with nothing around it.
+    fn hand_over(&mut self, round: usize, calls: Calls) -> Result<()> {
+        let folder = tempfile::Builder::new().prefix("cordon-bench").tempdir_in(machine::MEMORY)?;
+        let mut command = pinned(self.arguments.gateway_core, &self.hand_over);
+        command.arg("--folder").arg(folder.path());
+        command.args(["--seconds", &self.arguments.seconds.to_string()]);
+        command.args(pace(calls));
+        let output = command.output()?;
+        let told: HandOver = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("nothing was handed over: {}", String::from_utf8_lossy(&output.stderr))
+        })?;
+        let handed = Handed { round, calls, hand_over: told };
+        writeln!(self.record, "{}", serde_json::to_string(&handed)?)?;
+        self.handed.push(handed);
         Ok(())
     }
 
@@ -238,6 +277,7 @@ impl Bench {
         command.args(["--address", &running.address.to_string()]);
         command.args(["--bytes", &calls.bytes.to_string()]);
         command.args(["--connections", &calls.at_once().to_string()]);
+        command.args(pace(calls));
         command.args(["--seconds", &seconds.to_string()]);
         if calls.stream {
             command.args(["--events", &self.arguments.events.to_string()]);
@@ -265,6 +305,7 @@ impl Bench {
     }
 
     fn table(&self) -> String {
-        report::table(&self.rows, self.arguments.rounds)
+        let Self { rows, handed, arguments: Arguments { rounds, .. }, .. } = self;
+        report::table(rows, *rounds) + &report::without_a_ledger(rows, handed, *rounds)
     }
 }

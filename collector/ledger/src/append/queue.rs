@@ -399,9 +399,9 @@ impl Shared {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the writer only when it sleeps, and outside the lock.
-    fn wake_writer(&self, queue: MutexGuard<'_, Queue>) {
-        let waits = queue.writer_waits;
+    /// Wakes the writer only when it sleeps, once, and outside the lock.
+    fn wake_writer(&self, mut queue: MutexGuard<'_, Queue>) {
+        let waits = std::mem::take(&mut queue.writer_waits);
         drop(queue);
         if waits {
             self.wake.notify_one();

@@ -1,6 +1,6 @@
 //! Canonical JSON against RFC 8785.
 
-use cordon_ledger::canon::{CanonError, canonical};
+use cordon_ledger::canon::{CanonError, canonical, plain_length};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -49,6 +49,33 @@ fn integers_that_a_double_cannot_hold_are_strings() {
     ];
     for (number, expected) in cases {
         assert_eq!(text(&number), expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_plain_stretch_ends_at_the_first_byte_that_needs_an_escape(
+        bytes in prop::collection::vec(
+            prop_oneof![8 => b' '..=b'~', 2 => any::<u8>(), 1 => Just(b'"'), 1 => Just(b'\\')],
+            0..64,
+        ),
+    ) {
+        let needs = |byte: &u8| matches!(byte, b'"' | b'\\' | 0x00..=0x1f);
+        let expected = bytes.iter().position(needs).unwrap_or(bytes.len());
+        prop_assert_eq!(plain_length(&bytes), expected);
+    }
+}
+
+#[test]
+fn each_byte_is_plain_or_not_wherever_it_stands() {
+    for length in 0..40 {
+        for (place, byte) in (0..length).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+            let mut bytes = vec![b'a'; length];
+            bytes[place] = byte;
+            let plain = !matches!(byte, b'"' | b'\\' | 0x00..=0x1f);
+            let expected = if plain { length } else { place };
+            assert_eq!(plain_length(&bytes), expected, "{byte:#x} at {place} of {length}");
+        }
     }
 }
 

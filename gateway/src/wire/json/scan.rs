@@ -1,5 +1,7 @@
 //! The one pass over the bytes: grammar, spans, escapes, duplicates.
 
+use cordon_ledger::canon::plain_length;
+
 use crate::wire::{
     WireError,
     json::{DEPTH_MAX, Kind, Node, Reading, SHALLOW_DEPTH, Unescaped, VALUES_MAX, unescaped},
@@ -8,10 +10,6 @@ use crate::wire::{
 /// Up to this many keys are compared pair by pair; more are sorted first, so that an object of
 /// a hundred thousand keys costs no square.
 const PAIRS_MAX: usize = 12;
-
-/// Bytes that are looked at together for the end of a plain stretch of text; compilers turn
-/// that into one comparison.
-const STRIDE: usize = 16;
 
 /// Where the scan stands, and what it has read.
 struct Scan<'a> {
@@ -54,15 +52,6 @@ pub(super) fn scan(
         return Err(scan.fault("nothing may follow the value"));
     }
     Ok((scan.nodes, scan.strings))
-}
-
-/// How many bytes from the start are neither a quote, a backslash nor a control character.
-fn plain_length(bytes: &[u8]) -> usize {
-    let stops = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-    let plain = |stride: &[u8]| !stride.iter().fold(false, |stop, byte| stop | stops(byte));
-    let strides = bytes.chunks_exact(STRIDE).take_while(|stride| plain(stride)).count();
-    let rest = &bytes[strides * STRIDE..];
-    strides * STRIDE + rest.iter().position(stops).unwrap_or(rest.len())
 }
 
 // === impl Scan ===

@@ -3,7 +3,7 @@
 //! Upstreams are read leniently: a field of an unexpected type counts as missing, because an
 //! answer is passed on whether or not we understand every part of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use bytes::Bytes;
 
@@ -113,24 +113,39 @@ pub fn error(body: &Bytes) -> Option<ErrorFacts> {
     })
 }
 
-/// Reads the data of one event of a stream.
+/// Reads the data of one event of a stream by itself.
+#[cfg(test)]
 pub fn event(data: &Bytes) -> StreamEvent {
+    understand(data).0
+}
+
+/// Reads the data of one event of a stream. With it comes where the text of the first choice
+/// stands, without quotes, where the event is output and has one.
+pub(super) fn understand(data: &Bytes) -> (StreamEvent, Option<Range<usize>>) {
     if data.trim_ascii() == b"[DONE]" {
-        return StreamEvent::Done;
+        return (StreamEvent::Done, None);
     }
     let Ok(document) = Document::read(data.clone(), Reading::Lenient) else {
-        return StreamEvent::NotJson;
+        return (StreamEvent::NotJson, None);
     };
     let root = document.root();
     if error_in(root).is_some() {
-        return StreamEvent::Error;
+        return (StreamEvent::Error, None);
     }
     if !root.is_object() {
-        return StreamEvent::NotJson;
+        return (StreamEvent::NotJson, None);
     }
     let facts = facts(root);
     let progress = progress(root, &facts);
-    StreamEvent::Chunk(Chunk { progress, facts })
+    let text = if progress == Progress::Content { first_text(root) } else { None };
+    (StreamEvent::Chunk(Chunk { progress, facts }), text)
+}
+
+/// Where the text of the first choice's delta stands, without its quotes.
+fn first_text(root: Value<'_>) -> Option<Range<usize>> {
+    let content = choices(root).next()?.get("delta")?.get("content")?;
+    let span = content.span();
+    content.string_index().map(|_| span.start + 1..span.end - 1)
 }
 
 // === impl AnswerFacts ===

@@ -1,0 +1,147 @@
+//! What one call spends on handing its events to the ledger, measured alone: the part of every
+//! row that a gateway without a ledger would not have.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use cordon_ledger::{
+    DecisionBody, Draft, Kind, Ledger, Options, RealDisk, Writer,
+    append::{HEAD_EVERY, SEGMENT_BYTES},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep_until;
+use uuid::Uuid;
+
+use crate::bench::meter::Threads;
+
+/// Room for some million calls.
+const BYTES_MAX: u64 = 8 << 30;
+/// Bytes of the bodies of a call's events, as `cordon` writes them for the bench's calls of 1 KB.
+const INTENT_BYTES: usize = 1_000;
+const ATTEMPT_BYTES: usize = 800;
+const OUTCOME_BYTES: usize = 1_500;
+const DECISION_BYTES: usize = 4_000;
+
+/// What was handed over, and at what cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HandOver {
+    pub calls: u64,
+    /// CPU of every thread but the ledger's, per call.
+    pub cpu_us: f64,
+    /// CPU of the ledger's thread, per call.
+    pub ledger_us: f64,
+}
+
+/// The events of a call, to be copied for each.
+struct Events {
+    tenant: Arc<str>,
+    decision: DecisionBody,
+}
+
+/// How calls are handed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub at_once: usize,
+    /// Calls per second; unset: one behind another.
+    pub pace: Option<f64>,
+    pub lasts: Duration,
+}
+
+/// Opens a ledger in `folder` and hands it the events of calls: the intent, waited for until it is
+/// durable; the attempt; the outcome, waited for until it is written.
+pub async fn run(folder: &Path, plan: Plan) -> Result<HandOver> {
+    let options = Options {
+        stream_dir_parent: folder.join("ledger"),
+        heads_dir: folder.join("heads"),
+        signing_key: folder.join("signing.key"),
+        bytes_max: BYTES_MAX,
+        segment_bytes: SEGMENT_BYTES,
+        head_every: HEAD_EVERY,
+        writer: Writer::Gateway,
+        gateway_version: env!("CARGO_PKG_VERSION").to_owned(),
+        config_digest: None,
+        observer: None,
+    };
+    let (ledger, _recovered) = Ledger::open(options, Arc::new(RealDisk))?;
+    let own = std::process::id();
+    hand_over(&ledger, Plan { lasts: plan.lasts / 4, ..plan }).await?;
+    let before = Threads::of(own)?;
+    let calls = hand_over(&ledger, plan).await?;
+    let used = Threads::of(own)?.since(&before);
+    ledger.shutdown()?;
+    let per_call = |ns: u64| ns as f64 / 1e3 / calls.max(1) as f64;
+    let cpu_us = per_call(used.cpu_ns - used.ledger_ns);
+    Ok(HandOver { calls, cpu_us, ledger_us: per_call(used.ledger_ns) })
+}
+
+/// Some loops of calls side by side; how many calls there were.
+async fn hand_over(ledger: &Ledger, plan: Plan) -> Result<u64> {
+    let loops = (0..plan.at_once).map(|each| tokio::spawn(calls_of(each, ledger.clone(), plan)));
+    let loops: Vec<_> = loops.collect();
+    let mut calls = 0;
+    for each in loops {
+        calls += each.await??;
+    }
+    Ok(calls)
+}
+
+/// One of the loops.
+async fn calls_of(each: usize, ledger: Ledger, plan: Plan) -> Result<u64> {
+    let digest = "decision@bench".into();
+    let decision = DecisionBody { digest, body: body(DECISION_BYTES).into() };
+    let events = Events { tenant: "bench".into(), decision };
+    let interval = plan.pace.map(|pace| Duration::from_secs_f64(1.0 / pace));
+    let (begin, mut calls) = (Instant::now(), 0);
+    while begin.elapsed() < plan.lasts {
+        if let Some(interval) = interval {
+            let place = each as u64 + calls * plan.at_once as u64;
+            sleep_until((begin + interval.mul_f64(place as f64)).into()).await;
+        }
+        call(&ledger, &events).await?;
+        calls += 1;
+    }
+    Ok(calls)
+}
+
+async fn call(ledger: &Ledger, events: &Events) -> Result<()> {
+    let call_id = Uuid::now_v7();
+    let draft = |kind, bytes| Draft {
+        kind,
+        tenant: Some(Arc::clone(&events.tenant)),
+        call_id: Some(call_id),
+        body: body(bytes),
+        decision: Some(events.decision.clone()),
+    };
+    let place = ledger.begin(call_id, &events.tenant)?;
+    ledger.append(draft(Kind::Intent, INTENT_BYTES))?.durable().await.context("the intent")?;
+    ledger.append(draft(Kind::Attempt, ATTEMPT_BYTES))?;
+    place.close(draft(Kind::Outcome, OUTCOME_BYTES)).written().await.context("the outcome")?;
+    Ok(())
+}
+
+/// A body of so many bytes.
+fn body(bytes: usize) -> Vec<u8> {
+    const AROUND: &str = "{\"k\":\"\"}";
+    format!("{{\"k\":\"{}\"}}", "x".repeat(bytes.saturating_sub(AROUND.len()))).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_are_handed_over_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, pace) in [("closed", None), ("paced", Some(100.0))] {
+            let plan = Plan { at_once: 4, pace, lasts: Duration::from_millis(200) };
+            let told = run(&folder.path().join(name), plan).await.unwrap();
+            assert!(told.calls > 0 && told.cpu_us > 0.0 && told.ledger_us > 0.0, "{told:?}");
+            assert!(pace.is_none() || told.calls <= 24, "{told:?}");
+        }
+        assert_eq!(body(INTENT_BYTES).len(), INTENT_BYTES);
+    }
+}

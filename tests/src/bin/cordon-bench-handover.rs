@@ -1,0 +1,34 @@
+//! The bench's look at the ledger alone, as a program: prints what a call's events cost as JSON.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+
+use cordon_system::bench::handover::{self, Plan};
+
+/// Hands the events of calls to a ledger
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// An empty folder, for the ledger
+    #[arg(long)]
+    folder: PathBuf,
+    /// Calls at once
+    #[arg(long, default_value_t = 16)]
+    at_once: usize,
+    /// Calls per second; unset: each call begins when the one before has ended
+    #[arg(long)]
+    pace: Option<f64>,
+    /// No call begins later
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+}
+
+// One worker beside the ledger's thread, as a gateway on one core has.
+#[tokio::main(worker_threads = 1)]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { folder, at_once, pace, seconds } = Arguments::parse();
+    let plan = Plan { at_once, pace, lasts: Duration::try_from_secs_f64(seconds)? };
+    let told = handover::run(&folder, plan).await?;
+    println!("{}", serde_json::to_string(&told)?);
+    Ok(())
+}
