@@ -11,6 +11,7 @@ pub mod handover;
 pub mod link;
 pub mod load;
 pub mod machine;
+pub mod memory;
 pub mod meter;
 pub mod plan;
 pub mod report;

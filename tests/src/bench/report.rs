@@ -9,6 +9,7 @@ use crate::bench::{
     handover::HandOver,
     load::Outcome,
     machine::Machine,
+    memory::{Memory, STREAMS},
     meter::{Share, Used},
     plan::{CALLS, Calls, Subject},
 };
@@ -177,6 +178,20 @@ fn without(rows: &[Row], handed: &[Handed], rounds: usize, calls: Calls) -> Opti
             spread(Spread::of(&ratios(&less, &nginx)), 2),
         )
     })
+}
+
+/// What each open stream holds in memory.
+pub fn memory(seen: &[Memory]) -> String {
+    let told = |memory: &Memory| {
+        format!(
+            "\n{STREAMS} streams of 1 KB open at once, {}: {:.0} KiB for each of them ({} MiB \
+             without any).\n",
+            memory.subject.title(),
+            memory.per_stream_kib(),
+            memory.idle_kib / 1024,
+        )
+    };
+    seen.iter().map(told).collect()
 }
 
 /// The rows of one kind of call through one gateway.

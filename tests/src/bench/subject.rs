@@ -219,6 +219,7 @@ fn cordon(site: &Site, folder: &TempDir, configuration: &Path) -> Result<(Comman
     };
     let mut create = Command::new(&site.cordon);
     create.args(["keys", "create", "--tenant", "bench", "--name", "bench", "--role", "caller"]);
+    create.args(["--calls-at-once-max", "4096"]);
     files(&mut create);
     let output = create.output().context("cannot start cordon")?;
     if !output.status.success() {

@@ -9,7 +9,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -24,6 +24,7 @@ use cordon_system::{
         handover::HandOver,
         load::Outcome,
         machine::{self, Machine},
+        memory::{self, Memory},
         meter::{Core, Threads},
         plan::{CALLS, Calls, SUBJECTS, Subject},
         report::{self, Handed, Row, Seen},
@@ -37,6 +38,8 @@ use cordon_system::{
 const LOAD_AVERAGE_MAX: f64 = 0.5;
 /// After a load, for what the gateway does behind the last answer.
 const SETTLE: Duration = Duration::from_millis(100);
+/// The longest wait for a load to end.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Of a row's calls, those that must be decided as its title says: when a quarter hour ends, the
 /// calls under way are decided anew in any row.
 const AS_TITLED_MIN: f64 = 0.8;
@@ -140,7 +143,8 @@ fn main() -> Result<()> {
     for round in 0..bench.arguments.rounds {
         bench.round(round)?;
     }
-    println!("{}\n{}", report::preamble(&machine), bench.table());
+    let memory = bench.memory()?;
+    println!("{}\n{}{}", report::preamble(&machine), bench.table(), report::memory(&memory));
     Ok(())
 }
 
@@ -215,6 +219,30 @@ impl Bench {
         Ok(())
     }
 
+    /// What an open stream holds, in nginx and in Cordon as operators run it.
+    fn memory(&mut self) -> Result<Vec<Memory>> {
+        let subjects = self.subjects();
+        let measured = subjects.iter().filter(|s| matches!(s, Subject::Nginx | Subject::Durable));
+        let mut seen = Vec::new();
+        for subject in measured.copied() {
+            eprintln!("memory: {}", subject.title());
+            let running = Running::start(subject, &self.site, self.upstream)?;
+            let [.., small, _] = CALLS;
+            self.run_load(&running, subject, small, self.arguments.warm_up_seconds)?;
+            thread::sleep(SETTLE);
+            let idle_kib = memory::resident_kib(running.id())?;
+            let mut load = self.load(&running, small, memory::STREAMS, self.arguments.seconds);
+            let mut load = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            let open_kib = memory::most_kib(running.id(), &mut load, PATIENCE)?;
+            ensure!(load.wait()?.success(), "{}: not every stream was whole", subject.title());
+            running.stop()?;
+            let memory = Memory { subject, idle_kib, open_kib };
+            writeln!(self.record, "{}", serde_json::to_string(&memory)?)?;
+            seen.push(memory);
+        }
+        Ok(seen)
+    }
+
     /// A measurement that nothing disturbed, or the least disturbed of a few.
     fn row(
         &mut self,
@@ -273,19 +301,11 @@ impl Bench {
         calls: Calls,
         seconds: f64,
     ) -> Result<Outcome> {
-        let mut command = pinned(self.arguments.load_core, &self.load);
-        command.args(["--address", &running.address.to_string()]);
-        command.args(["--bytes", &calls.bytes.to_string()]);
-        command.args(["--connections", &calls.at_once().to_string()]);
-        command.args(pace(calls));
-        command.args(["--seconds", &seconds.to_string()]);
-        if calls.stream {
-            command.args(["--events", &self.arguments.events.to_string()]);
-        }
+        let mut command = self.load(running, calls, calls.at_once(), seconds);
         if subject.calls_differ() {
             command.arg("--regions");
         }
-        let output = command.env("CORDON_BENCH_KEY", &running.key).output()?;
+        let output = command.output()?;
         let told = String::from_utf8_lossy(&output.stderr);
         let outcome: Outcome = serde_json::from_slice(&output.stdout)
             .with_context(|| format!("the load did not run: {told}"))?;
@@ -295,6 +315,21 @@ impl Bench {
             bail!("{title}, {calls}: {} errors, first: {fault}\n{}", outcome.errors, running.log());
         }
         Ok(outcome)
+    }
+
+    /// The command that calls `running` over so many connections.
+    fn load(&self, running: &Running, calls: Calls, connections: usize, seconds: f64) -> Command {
+        let mut command = pinned(self.arguments.load_core, &self.load);
+        command.args(["--address", &running.address.to_string()]);
+        command.args(["--bytes", &calls.bytes.to_string()]);
+        command.args(["--connections", &connections.to_string()]);
+        command.args(pace(calls));
+        command.args(["--seconds", &seconds.to_string()]);
+        if calls.stream {
+            command.args(["--events", &self.arguments.events.to_string()]);
+        }
+        command.env("CORDON_BENCH_KEY", &running.key);
+        command
     }
 
     /// Calls that the upstream counted, and those whose body nobody had sent so.
