@@ -5,10 +5,9 @@
 
 mod emails;
 mod encoded;
+mod keywords;
 
 use std::{cmp::Reverse, ops::Range};
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use crate::classify::{
     Confidence, Kind, PLACES_MAX, Settings,
@@ -70,7 +69,7 @@ enum Cue {
 /// Every keyword in one automaton, and what each leads to.
 #[derive(Debug)]
 pub struct Patterns {
-    keywords: AhoCorasick,
+    keywords: keywords::Keywords,
     cues: Vec<Cue>,
     secrets: Secrets,
     emails: emails::Emails,
@@ -113,13 +112,8 @@ impl Patterns {
         words.extend(emails::AT_WORDS.map(|word| (word, Cue::WrittenAt)));
         words.extend(secrets::keywords().map(|(word, cue)| (word, Cue::Secret(cue))));
         words.extend(markings::KEYWORDS.map(|(word, marking)| (word, Cue::Marking(marking))));
-        let keywords = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(words.iter().map(|(word, _)| word))
-            .expect("a few hundred short keywords fit into an automaton");
         Self {
-            keywords,
+            keywords: keywords::Keywords::new(words.iter().map(|(word, _)| *word)),
             cues: words.into_iter().map(|(_, cue)| cue).collect(),
             secrets: Secrets::new(),
             emails: emails::Emails::new(),
@@ -142,12 +136,11 @@ impl Patterns {
     }
 
     fn scan_layer(&self, text: &str, prose: bool, settings: &Settings, found: &mut Found<'_>) {
-        for word in self.keywords.find_overlapping_iter(text) {
-            let at = word.start()..word.end();
+        self.keywords.each(text, |word, at| {
             if redact::is_token(text, at.start) {
-                continue;
+                return;
             }
-            match self.cues[word.pattern().as_usize()] {
+            match self.cues[word] {
                 Cue::Secret(cue) => self.secrets.look(text, at, cue, found),
                 Cue::Marking(marking) if prose => {
                     markings::look(text, at, marking, settings, found);
@@ -158,7 +151,7 @@ impl Patterns {
                 Cue::WrittenAt => self.emails.written(text, at, found),
                 Cue::DataUrl => found.unreadable += u32::from(is_data_url(text, at.start)),
             }
-        }
+        });
         markings::statement(found);
         let (at_signs, digits) = count(text.as_bytes());
         if at_signs {

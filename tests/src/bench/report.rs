@@ -62,8 +62,6 @@ pub struct Seen {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Handed {
     pub round: usize,
-    /// The calls at whose pace it was done.
-    pub calls: Calls,
     pub hand_over: HandOver,
 }
 
@@ -146,19 +144,13 @@ pub fn table(rows: &[Row], rounds: usize) -> String {
     text
 }
 
-/// The calls whose events are also handed over alone: those of the aim.
-pub const HANDED: [Calls; 2] = [CALLS[0], CALLS[1]];
-
-/// What a call would cost without a ledger, by subtraction: each round's permit-all row, in which
-/// the ledger's thread is not counted, less what handing the events over took alone at the same
-/// pace. Empty where either is missing.
+/// What a call of the closed loop would cost without a ledger, by subtraction: each round's
+/// permit-all row, in which the ledger's thread is not counted, less what handing the events over
+/// took alone. Empty where either is missing.
 pub fn without_a_ledger(rows: &[Row], handed: &[Handed], rounds: usize) -> String {
-    HANDED.iter().filter_map(|calls| without(rows, handed, rounds, *calls)).collect()
-}
-
-fn without(rows: &[Row], handed: &[Handed], rounds: usize, calls: Calls) -> Option<String> {
+    let [_, calls, ..] = CALLS;
     let of_round = |round| {
-        let of = handed.iter().filter(|handed| (handed.round, handed.calls) == (round, calls));
+        let of = handed.iter().filter(|handed| handed.round == round);
         mean(&of.map(|handed| handed.hand_over.cpu_us).collect::<Vec<_>>())
     };
     let handed: Vec<Option<f64>> = (0..rounds).map(of_round).collect();
@@ -167,17 +159,16 @@ fn without(rows: &[Row], handed: &[Handed], rounds: usize, calls: Calls) -> Opti
         permit_all.iter().zip(&handed).map(|(all, handed)| Some((*all)? - (*handed)?)).collect();
     let nginx = by_round(rows, rounds, (calls, Subject::Nginx));
     let known = |values: &[Option<f64>]| values.iter().flatten().copied().collect::<Vec<_>>();
+    let Some(left) = Spread::of(&known(&less)) else { return String::new() };
     let doubted = mark([Subject::PermitAll, Subject::Nginx].map(|of| doubts(rows, (calls, of))));
-    Spread::of(&known(&less)).map(|left| {
-        format!(
-            "\n{}: handing the events to the ledger takes {} µs of a call when measured alone; \
-             permit-all less that is {} µs or {}{doubted} × nginx.\n",
-            calls.title(),
-            spread(Spread::of(&known(&handed)), 1),
-            spread(Some(left), 1),
-            spread(Spread::of(&ratios(&less, &nginx)), 2),
-        )
-    })
+    format!(
+        "\n{}: handing the events to the ledger takes {} µs of a call when measured alone; \
+         permit-all less that is {} µs or {}{doubted} × nginx.\n",
+        calls.title(),
+        spread(Spread::of(&known(&handed)), 1),
+        spread(Some(left), 1),
+        spread(Spread::of(&ratios(&less, &nginx)), 2),
+    )
 }
 
 /// What each open stream holds in memory.
@@ -316,7 +307,8 @@ mod tests {
 
     #[test]
     fn the_hand_over_is_taken_off_within_a_round() {
-        let row = |round, subject, cpu_ns| Row::new(round, subject, CALL, &seen(cpu_ns, 0.0, 0.0));
+        let row =
+            |round, subject, cpu_ns| Row::new(round, subject, CALLS[1], &seen(cpu_ns, 0.0, 0.0));
         let rows = [
             row(0, Subject::Nginx, 10_000_000),
             row(0, Subject::PermitAll, 40_000_000),
@@ -324,7 +316,7 @@ mod tests {
             row(1, Subject::PermitAll, 80_000_000),
         ];
         let hand_over = HandOver { calls: 9, cpu_us: 10.0, ledger_us: 2.0 };
-        let handed = [0, 1].map(|round| Handed { round, calls: CALL, hand_over });
+        let handed = [0, 1].map(|round| Handed { round, hand_over });
         let told = without_a_ledger(&rows, &handed, 2);
         // A quarter of the time is the ledger's thread and not in the row.
         let expected = "takes 10.0 (10.0 to 10.0) µs of a call when measured alone; permit-all less \

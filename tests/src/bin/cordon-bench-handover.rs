@@ -4,9 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 
-use cordon_system::bench::handover::{self, Plan};
+use cordon_system::bench::handover;
 
-/// Hands the events of calls to a ledger
+/// Hands the events of calls to a ledger in a closed loop
 #[derive(Debug, Parser)]
 struct Arguments {
     /// An empty folder, for the ledger
@@ -15,9 +15,6 @@ struct Arguments {
     /// Calls at once
     #[arg(long, default_value_t = 16)]
     at_once: usize,
-    /// Calls per second; unset: each call begins when the one before has ended
-    #[arg(long)]
-    pace: Option<f64>,
     /// No call begins later
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -26,9 +23,8 @@ struct Arguments {
 // One worker beside the ledger's thread, as a gateway on one core has.
 #[tokio::main(worker_threads = 1)]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { folder, at_once, pace, seconds } = Arguments::parse();
-    let plan = Plan { at_once, pace, lasts: Duration::try_from_secs_f64(seconds)? };
-    let told = handover::run(&folder, plan).await?;
+    let Arguments { folder, at_once, seconds } = Arguments::parse();
+    let told = handover::run(&folder, at_once, Duration::try_from_secs_f64(seconds)?).await?;
     println!("{}", serde_json::to_string(&told)?);
     Ok(())
 }

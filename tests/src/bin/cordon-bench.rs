@@ -148,11 +148,6 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The arguments that say at which pace to call, where there is one.
-fn pace(calls: Calls) -> Vec<String> {
-    calls.pace.map_or_else(Vec::new, |pace| vec!["--pace".to_owned(), pace.to_string()])
-}
-
 /// Starts the upstream and reads from it where it listens.
 fn start_upstream(arguments: &Arguments, folder: &Path) -> Result<(Pinned, SocketAddr)> {
     let mut command = pinned(arguments.load_core, &folder.join("cordon-bench-upstream"));
@@ -186,9 +181,7 @@ impl Bench {
         for subject in there_and_back(&self.subjects()) {
             // Once on the way there, once on the way back, as every gateway.
             if subject == Subject::PermitAll {
-                for calls in report::HANDED {
-                    self.hand_over(round, calls)?;
-                }
+                self.hand_over(round)?;
             }
             eprintln!("round {} of {}: {}", round + 1, self.arguments.rounds, subject.title());
             let running = Running::start(subject, &self.site, self.upstream)?;
@@ -203,17 +196,16 @@ impl Bench {
     }
 
     /// Hands the events of calls to a ledger in memory, with nothing around it.
-    fn hand_over(&mut self, round: usize, calls: Calls) -> Result<()> {
+    fn hand_over(&mut self, round: usize) -> Result<()> {
         let folder = tempfile::Builder::new().prefix("cordon-bench").tempdir_in(machine::MEMORY)?;
         let mut command = pinned(self.arguments.gateway_core, &self.hand_over);
         command.arg("--folder").arg(folder.path());
         command.args(["--seconds", &self.arguments.seconds.to_string()]);
-        command.args(pace(calls));
         let output = command.output()?;
         let told: HandOver = serde_json::from_slice(&output.stdout).with_context(|| {
             format!("nothing was handed over: {}", String::from_utf8_lossy(&output.stderr))
         })?;
-        let handed = Handed { round, calls, hand_over: told };
+        let handed = Handed { round, hand_over: told };
         writeln!(self.record, "{}", serde_json::to_string(&handed)?)?;
         self.handed.push(handed);
         Ok(())
@@ -323,7 +315,9 @@ impl Bench {
         command.args(["--address", &running.address.to_string()]);
         command.args(["--bytes", &calls.bytes.to_string()]);
         command.args(["--connections", &connections.to_string()]);
-        command.args(pace(calls));
+        if let Some(pace) = calls.pace {
+            command.args(["--pace", &pace.to_string()]);
+        }
         command.args(["--seconds", &seconds.to_string()]);
         if calls.stream {
             command.args(["--events", &self.arguments.events.to_string()]);
