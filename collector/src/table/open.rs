@@ -8,7 +8,7 @@ use deltalake::kernel::StructField;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
-use futures::StreamExt;
+use serde_json::Value;
 use url::Url;
 
 use crate::schema::Table;
@@ -134,16 +134,8 @@ pub(in crate::table) async fn read_marks(
     if state.version() == 0 {
         return Ok(Marks::new());
     }
-    let mut history = delta.history(Some(COMMITS_BACK_MAX));
-    let mut marks = None;
-    while let Some(info) = history.next().await {
-        let info = info.map_err(|e| delta_error(table, e))?;
-        if let Some(value) = info.info.get(MARKS_KEY) {
-            marks = marks_from_json(value);
-            break;
-        }
-    }
     let foreign = |what: String| TableError::Foreign { table: table.name(), what };
+    let marks = last_marks(table, delta, state.version()).await?;
     let marks = marks.ok_or_else(|| foreign("its last commits say not how far it came".into()))?;
     for (stream, mark) in &marks {
         let version = state
@@ -155,6 +147,27 @@ pub(in crate::table) async fn read_marks(
         }
     }
     Ok(marks)
+}
+
+/// The marks in the newest of the commits up to `version` that has any. Delta's own history goes on
+/// to commits that landed behind this version, while it was being read.
+async fn last_marks(
+    table: Table,
+    delta: &DeltaTable,
+    version: u64,
+) -> Result<Option<Marks>, TableError> {
+    let log = delta.log_store();
+    for number in (0..=version).rev().take(COMMITS_BACK_MAX) {
+        let entry = log.read_commit_entry(number).await.map_err(|e| delta_error(table, e))?;
+        let Some(entry) = entry else { continue };
+        let actions = serde_json::Deserializer::from_slice(&entry).into_iter::<Value>();
+        for action in actions.map_while(Result::ok) {
+            if let Some(marks) = action.get("commitInfo").and_then(|info| info.get(MARKS_KEY)) {
+                return Ok(marks_from_json(marks));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn folder_url(table: Table, root: &Path) -> Result<Url, TableError> {
@@ -170,4 +183,24 @@ pub(in crate::table) fn disk_error(
     source: std::io::Error,
 ) -> TableError {
     TableError::Disk { table: table.name(), path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::table::Mark;
+
+    #[tokio::test]
+    async fn a_commit_that_lands_while_a_table_is_read_does_not_change_what_was_read() {
+        let tables = tempfile::tempdir().unwrap();
+        let marks = |seq| Marks::from([(Uuid::nil(), Mark { seq, chain: [7; 32] })]);
+        let mut writer = Store::open_or_create(tables.path(), Table::Calls).await.unwrap();
+        writer.commit(&[], &marks(1)).await.unwrap();
+        let reader = Store::open(tables.path(), Table::Calls).await.unwrap().unwrap();
+        writer.commit(&[], &marks(2)).await.unwrap();
+        assert_eq!(read_marks(Table::Calls, &reader.delta).await.unwrap(), marks(1));
+        assert_eq!(read_marks(Table::Calls, &writer.delta).await.unwrap(), marks(2));
+    }
 }
