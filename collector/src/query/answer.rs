@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::query::QueryError;
 
 /// How far cells of a table are padded: one long cell must not make every line as long.
-const PADDING_MAX: usize = 60;
+const PADDING_MAX: usize = 100;
 
 /// The shapes an answer comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
