@@ -19,8 +19,6 @@ use crate::wire::{
     json::{Document, Reading, Value},
 };
 
-#[cfg(test)]
-pub use answer::event;
 pub use answer::{AnswerFacts, Chunk, ErrorFacts, Progress, StreamEvent, Whole, answer, error};
 pub use events::Events;
 pub use render::{

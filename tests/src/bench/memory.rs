@@ -2,16 +2,14 @@
 //! open at once, less what it is without any.
 
 use std::{
-    fs,
-    process::Child,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 
-use crate::bench::plan::Subject;
+use crate::bench::{plan::Subject, subject::Pinned};
 
 /// Streams open at once; few enough for the usual limit of a thousand descriptors.
 pub const STREAMS: usize = 400;
@@ -43,16 +41,19 @@ pub fn resident_kib(process: u32) -> Result<u64> {
     parse(&status).context("a process has a resident set")
 }
 
-/// The largest resident set of `process` while `load` runs.
-pub fn most_kib(process: u32, load: &mut Child, at_most: Duration) -> Result<u64> {
+/// The largest resident set of `process` while `load` runs, which must end well.
+pub fn most_kib(process: u32, mut load: Pinned, at_most: Duration) -> Result<u64> {
     let end = Instant::now() + at_most;
     let mut most = 0;
-    while load.try_wait()?.is_none() {
-        anyhow::ensure!(Instant::now() < end, "the load does not end");
+    loop {
+        match load.ended_well()? {
+            Some(true) => return Ok(most),
+            Some(false) => bail!("not every stream was whole"),
+            None => ensure!(Instant::now() < end, "the load does not end"),
+        }
         most = most.max(resident_kib(process)?);
         thread::sleep(LOOK);
     }
-    Ok(most)
 }
 
 fn parse(status: &str) -> Option<u64> {

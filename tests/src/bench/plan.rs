@@ -64,11 +64,16 @@ pub const SUBJECTS: [Subject; 6] = [
 /// All of them.
 pub const CALLS: [Calls; 5] = [
     Calls { bytes: 1_024, stream: false, pace: Some(PACE) },
-    Calls { bytes: 1_024, stream: false, pace: None },
+    CLOSED_LOOP,
     Calls { bytes: 32 * 1_024, stream: false, pace: Some(PACE) },
-    Calls { bytes: 1_024, stream: true, pace: None },
+    SHORT_STREAM,
     Calls { bytes: 32 * 1_024, stream: true, pace: None },
 ];
+
+/// Short calls, one behind another.
+pub const CLOSED_LOOP: Calls = Calls { bytes: 1_024, stream: false, pace: None };
+/// Streams of short calls.
+pub const SHORT_STREAM: Calls = Calls { bytes: 1_024, stream: true, pace: None };
 
 // === impl Subject ===
 

@@ -11,7 +11,7 @@ use crate::bench::{
     machine::Machine,
     memory::{Memory, STREAMS},
     meter::{Share, Used},
-    plan::{CALLS, Calls, Subject},
+    plan::{CALLS, CLOSED_LOOP, Calls, Subject},
 };
 
 /// More of the gateway's core than this taken by others: the number is not ours alone.
@@ -148,7 +148,7 @@ pub fn table(rows: &[Row], rounds: usize) -> String {
 /// permit-all row, in which the ledger's thread is not counted, less what handing the events over
 /// took alone. Empty where either is missing.
 pub fn without_a_ledger(rows: &[Row], handed: &[Handed], rounds: usize) -> String {
-    let [_, calls, ..] = CALLS;
+    let calls = CLOSED_LOOP;
     let of_round = |round| {
         let of = handed.iter().filter(|handed| handed.round == round);
         mean(&of.map(|handed| handed.hand_over.cpu_us).collect::<Vec<_>>())
@@ -273,7 +273,7 @@ mod tests {
         let full =
             Seen { load_core: Share { busy: 0.9, steal: 0.0 }, ..seen(20_000_000, 0.0, 0.0) };
         assert_eq!(row(full.clone()).marks, ["load core full"]);
-        assert!(Row::new(0, Subject::Nginx, CALLS[1], &full).marks.is_empty(), "a closed loop");
+        assert!(Row::new(0, Subject::Nginx, CLOSED_LOOP, &full).marks.is_empty(), "a closed loop");
         let disturbance = |steal| row(seen(20_000_000, 0.0, steal)).disturbance();
         assert!(disturbance(0.2) > disturbance(0.1) && disturbance(0.1) > disturbance(0.0));
     }
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn the_hand_over_is_taken_off_within_a_round() {
         let row =
-            |round, subject, cpu_ns| Row::new(round, subject, CALLS[1], &seen(cpu_ns, 0.0, 0.0));
+            |round, subject, cpu_ns| Row::new(round, subject, CLOSED_LOOP, &seen(cpu_ns, 0.0, 0.0));
         let rows = [
             row(0, Subject::Nginx, 10_000_000),
             row(0, Subject::PermitAll, 40_000_000),

@@ -1,7 +1,7 @@
 //! Starts one gateway on its core, and ends it.
 
 use std::{
-    fs,
+    fs, io,
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -80,8 +80,13 @@ impl Pinned {
         self.0.stdout.take()
     }
 
+    /// Whether it ended well; `None` while it runs.
+    pub fn ended_well(&mut self) -> io::Result<Option<bool>> {
+        Ok(self.0.try_wait()?.map(|status| status.success()))
+    }
+
     fn is_over(&mut self) -> bool {
-        !matches!(self.0.try_wait(), Ok(None))
+        !matches!(self.ended_well(), Ok(None))
     }
 
     /// Asks it to end and waits for it.

@@ -26,7 +26,7 @@ use cordon_system::{
         machine::{self, Machine},
         memory::{self, Memory},
         meter::{Core, Threads},
-        plan::{CALLS, Calls, SUBJECTS, Subject},
+        plan::{CALLS, Calls, SHORT_STREAM, SUBJECTS, Subject},
         report::{self, Handed, Row, Seen},
         subject::{Pinned, Running, Site, pinned},
         upstream::COUNTS,
@@ -219,14 +219,14 @@ impl Bench {
         for subject in measured.copied() {
             eprintln!("memory: {}", subject.title());
             let running = Running::start(subject, &self.site, self.upstream)?;
-            let [.., small, _] = CALLS;
-            self.run_load(&running, subject, small, self.arguments.warm_up_seconds)?;
+            self.run_load(&running, subject, SHORT_STREAM, self.arguments.warm_up_seconds)?;
             thread::sleep(SETTLE);
             let idle_kib = memory::resident_kib(running.id())?;
-            let mut load = self.load(&running, small, memory::STREAMS, self.arguments.seconds);
-            let mut load = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-            let open_kib = memory::most_kib(running.id(), &mut load, PATIENCE)?;
-            ensure!(load.wait()?.success(), "{}: not every stream was whole", subject.title());
+            let mut load =
+                self.load(&running, SHORT_STREAM, memory::STREAMS, self.arguments.seconds);
+            load.stdout(Stdio::null());
+            let open_kib = memory::most_kib(running.id(), Pinned::start(load)?, PATIENCE)
+                .with_context(|| running.log())?;
             running.stop()?;
             let memory = Memory { subject, idle_kib, open_kib };
             writeln!(self.record, "{}", serde_json::to_string(&memory)?)?;

@@ -12,7 +12,7 @@ use aho_corasick::{
     dfa::DFA,
 };
 
-/// Searches side by side; with more of them their states no longer fit into registers.
+/// Searches side by side: enough that one waits while three go on.
 const LANES: usize = 4;
 /// Bytes that are searched before what was found is looked at; bounds how much that can be.
 const BLOCK_BYTES: usize = 16 << 10;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     providers::Deadline,
-    wire::openai_chat::{Progress, StreamEvent, Whole, answer, event},
+    wire::openai_chat::{Events, Progress, StreamEvent, Whole, answer},
 };
 
 const PLENTY: Duration = Duration::from_secs(20);
@@ -63,7 +63,8 @@ async fn read(rendering: Rendering, pieces: Vec<Piece>) -> Result<String, Cause>
 
 fn events_of(body: &str) -> Vec<StreamEvent> {
     let data = body.split_terminator("\n\n").map(|line| line.strip_prefix("data: ").unwrap());
-    data.map(|data| event(&Bytes::from(data.to_owned()))).collect()
+    let mut events = Events::default();
+    data.map(|data| events.read(&Bytes::from(data.to_owned()))).collect()
 }
 
 #[tokio::test]

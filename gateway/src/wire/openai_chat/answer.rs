@@ -113,12 +113,6 @@ pub fn error(body: &Bytes) -> Option<ErrorFacts> {
     })
 }
 
-/// Reads the data of one event of a stream by itself.
-#[cfg(test)]
-pub fn event(data: &Bytes) -> StreamEvent {
-    understand(data).0
-}
-
 /// Reads the data of one event of a stream. With it comes where the text of the first choice
 /// stands, without quotes, where the event is output and has one.
 pub(super) fn understand(data: &Bytes) -> (StreamEvent, Option<Range<usize>>) {

@@ -70,7 +70,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::openai_chat::event;
 
     /// Events that are alike, but for a text or for something that counts.
     fn any_event() -> impl Strategy<Value = String> {
@@ -124,7 +123,7 @@ mod tests {
             for data in events {
                 let data = Bytes::from(data);
                 let read = seen(&mut together, reader.read(&data));
-                prop_assert_eq!(read, seen(&mut alone, event(&data)));
+                prop_assert_eq!(read, seen(&mut alone, understand(&data).0));
             }
         }
     }

@@ -176,7 +176,7 @@ fn the_neutral_form_refuses_what_a_model_of_texts_cannot_do() {
 #[test]
 fn every_event_of_a_stream_is_understood() {
     for case in cases::<Arrived>("chat_events.yaml") {
-        let is = match event(&Bytes::from(case.data)) {
+        let is = match Events::default().read(&Bytes::from(case.data)) {
             StreamEvent::Chunk(chunk) => format!("{:?}", chunk.progress),
             StreamEvent::Error => "Error".to_owned(),
             StreamEvent::Done => "Done".to_owned(),
@@ -316,9 +316,9 @@ fn what_the_local_model_writes_is_what_we_read() {
     }
     reader.push(done_event());
     reader.push(&error_event(&ErrorBody { kind: "upstream_error", ..ErrorBody::default() }));
-    let mut read = Vec::new();
+    let (mut events, mut read) = (Events::default(), Vec::new());
     while let Some(next) = reader.next_event().unwrap() {
-        read.push(match event(&next.data.unwrap()) {
+        read.push(match events.read(&next.data.unwrap()) {
             StreamEvent::Chunk(chunk) => format!("{:?}", chunk.progress),
             other => format!("{other:?}").split('(').next().unwrap().to_owned(),
         });
